@@ -1,0 +1,1 @@
+"""The command line: words, formats, bars, environment and exit codes."""

@@ -1,0 +1,196 @@
+"""What it means to be readable and writable by digest; the checked read; the walk of a graph.
+
+A place that holds content is a `Source`; one that can be written is a `Target`. What `fetch`
+yields is UNVERIFIED: whoever keeps bytes verifies them, and whoever interprets bytes reads them
+through `read`, which verifies.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from modelpm.errors import DigestMismatchError, InvalidManifestError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import MAX_BYTES, Manifest, is_manifest
+
+MAX_NESTING = 4
+"""Manifests below manifests: an index of indexes of indexes of images is the deepest we follow."""
+
+MAX_MANIFESTS = 1_000
+"""Manifests in one graph."""
+
+
+class Fetcher(Protocol):
+    """Bytes can be read from here."""
+
+    def fetch(self, desc: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Open the content at a byte offset. UNVERIFIED.
+
+        The stream may yield fewer or more bytes than `desc.size` says. Raises NotFoundError where
+        there is none, and the place's own error where it cannot be read; reading may raise too.
+        """
+        ...
+
+
+@runtime_checkable
+class RangeFetcher(Fetcher, Protocol):
+    """Bytes can be read from here in any order, several streams at a time."""
+
+    def fetch_range(
+        self, desc: Descriptor, start: int, stop: int
+    ) -> AbstractContextManager[BinaryIO]:
+        """Open the bytes [start, stop). UNVERIFIED."""
+        ...
+
+
+class Source(Fetcher, Protocol):
+    """A place to read from, in which content has names."""
+
+    def resolve(self, reference: str) -> Descriptor:
+        """What a tag, a digest or a listed name points at now. Raises NotFoundError."""
+        ...
+
+    def referrers(self, subject: Descriptor) -> Iterable[Descriptor]:
+        """The manifests whose subject this is (distribution spec, "Listing Referrers")."""
+        ...
+
+
+class Target(Source, Protocol):
+    """A place that can be written."""
+
+    def exists(self, desc: Descriptor) -> bool:
+        """Whether the content is here, whole, so that `push` would have nothing to do."""
+        ...
+
+    def push(self, desc: Descriptor, source: Fetcher) -> None:
+        """Take the content from `source`, verified. Idempotent.
+
+        The target chooses the offset, opens the source as often as it needs, or not at all.
+        Raises DigestMismatchError when the bytes are wrong; then nothing is kept under their name.
+        """
+        ...
+
+    def tag(self, desc: Descriptor, reference: str) -> None:
+        """Point a name at a manifest that is here. Moves the name if it exists."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Progress of one piece of content: `offset` of its `descriptor.size` bytes have arrived."""
+
+    descriptor: Descriptor
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """One piece of content is verified and in place; `present` if it was there before."""
+
+    descriptor: Descriptor
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A transfer waits `seconds` before it goes on, and why, in words."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A stage of a verb begins: `resolving`, `copying`, `tagging`, `pruning` or `done`.
+
+    `subject` is the name worked on, or for `copying` empty; `leaves` are the pieces of content
+    that the stage will settle.
+    """
+
+    stage: str
+    subject: str = ""
+    leaves: tuple[Descriptor, ...] = ()
+
+
+Event = Moved | Settled | Waiting | Step
+Observer = Callable[[Event], None]
+"""Told of events, in the order of each piece of content but from several threads at once."""
+
+
+def ignore(_event: Event) -> None:
+    """The observer that does not look."""
+
+
+def read(fetcher: Fetcher, desc: Descriptor, limit: int = MAX_BYTES) -> bytes:
+    """The whole content, checked against its descriptor.
+
+    Raises DigestMismatchError when size or digest differ, InvalidManifestError when the
+    descriptor claims more than `limit` bytes, and what `fetch` raises.
+    """
+    if desc.size > limit:
+        raise InvalidManifestError(f"{desc.digest} claims {desc.size} bytes; the limit is {limit}")
+    with fetcher.fetch(desc) as stream:
+        content = b"".join(_at_most(stream, desc.size + 1))
+    verify_size(desc, len(content))
+    verify_digest(desc, Digest(desc.digest.algorithm, _hash(desc, content)))
+    return content
+
+
+def read_manifest(fetcher: Fetcher, desc: Descriptor) -> Manifest:
+    """The manifest or index that the descriptor points at. Raises as `read` and `parse` do."""
+    return Manifest.parse(read(fetcher, desc), desc.media_type)
+
+
+def walk(
+    fetcher: Fetcher, root: Descriptor, chosen: Callable[[Manifest], Iterable[Descriptor]]
+) -> Iterator[tuple[Descriptor, Manifest]]:
+    """Each manifest of a graph once, children before parents.
+
+    `chosen` gives the successors of a manifest to go on with; `all_successors` takes all.
+    Bounded: raises InvalidManifestError past MAX_NESTING or MAX_MANIFESTS.
+    """
+    seen: set[Digest] = set()
+
+    def visit(desc: Descriptor, depth: int) -> Iterator[tuple[Descriptor, Manifest]]:
+        if desc.digest in seen:
+            return
+        seen.add(desc.digest)
+        if depth > MAX_NESTING or len(seen) > MAX_MANIFESTS:
+            raise InvalidManifestError(f"{root.digest} holds too many manifests, or too deep")
+        manifest = read_manifest(fetcher, desc)
+        for successor in chosen(manifest):
+            if is_manifest(successor):
+                yield from visit(successor, depth + 1)
+        yield desc, manifest
+
+    return visit(root, 1)
+
+
+def all_successors(manifest: Manifest) -> Iterable[Descriptor]:
+    """Everything that the manifest names below it."""
+    return manifest.successors
+
+
+def verify_size(desc: Descriptor, size: int) -> None:
+    """Raises DigestMismatchError unless `size` is the descriptor's."""
+    if size != desc.size:
+        what = f"more than {desc.size}" if size > desc.size else str(size)
+        raise DigestMismatchError(f"{desc.digest}: {what} bytes arrived instead of {desc.size}")
+
+
+def verify_digest(desc: Descriptor, actual: Digest) -> None:
+    """Raises DigestMismatchError unless `actual` is the descriptor's digest."""
+    if actual != desc.digest:
+        raise DigestMismatchError(f"{desc.digest}: the bytes have the digest {actual}")
+
+
+def _hash(desc: Descriptor, content: bytes) -> str:
+    return hashlib.new(desc.digest.algorithm, content).hexdigest()
+
+
+def _at_most(stream: BinaryIO, count: int) -> Iterator[bytes]:
+    while count > 0 and (chunk := stream.read(min(count, 2**20))):
+        count -= len(chunk)
+        yield chunk

@@ -1,0 +1,1 @@
+"""Models: what the layers of an artifact mean."""

@@ -1,0 +1,1 @@
+"""Runners: a model in a child process, answering."""
