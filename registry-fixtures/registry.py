@@ -1,0 +1,334 @@
+"""A loopback OCI registry to read from: what it holds, who may read it, and how it misbehaves.
+
+    with Registry(scenario=[{"path": "/blobs/", "times": 1, "cut": 5000}]) as registry:
+        registry.add_artifact("team/tiny", "latest", [("application/octet-stream", b"...")])
+        client.pull(f"{registry.host}/team/tiny")
+        assert len(registry.requests("GET", "/blobs/")) == 3
+
+`faults` tells what a scenario may say, `loopback` what a log holds. As a program it serves layouts:
+
+    python registry-fixtures/registry.py --port 5000 --layout team/tiny:latest=DIR --llama2
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import signal
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from faults import Rules, Scripted, error_answer
+from loopback import Answer, Headers, Origin, Pace, Request
+from tokenserver import TokenServer, parse_basic
+
+__all__ = [
+    "OLLAMA_QUIRKS",
+    "Answer",
+    "Basic",
+    "Bearer",
+    "Content",
+    "Origin",
+    "Pace",
+    "Registry",
+    "Request",
+    "Rules",
+    "Scripted",
+    "Sink",
+    "TokenServer",
+    "main",
+]
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+REF_NAME = "org.opencontainers.image.ref.name"
+
+OLLAMA_QUIRKS: Rules = (
+    {"path": "/manifests/", "method": "HEAD", "status": 404},
+    {
+        "path": "/manifests/",
+        "headers": {"Content-Type": "text/plain; charset=utf-8", "Docker-Content-Digest": None},
+    },
+)
+"""The scenario in which a registry answers for manifests as registry.ollama.ai does."""
+
+_ROUTE = re.compile(r"/v2/(?P<repository>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<item>.+)")
+
+
+@dataclass
+class Content:
+    """What origins can serve: blobs and manifests by digest, tags by repository."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add_blob(self, content: bytes, digest: str | None = None) -> str:
+        """Hold a blob, under a false digest if one is given. Returns the digest."""
+        digest = digest or _digest(content)
+        self.blobs[digest] = content
+        return digest
+
+    def add_manifest(
+        self, repository: str, tag: str | None, raw: bytes, media_type: str = OCI_MANIFEST
+    ) -> str:
+        """Hold a manifest's bytes as they are, tagged if there is a tag. Returns the digest."""
+        digest = _digest(raw)
+        self.manifests[digest] = (raw, media_type)
+        tags = self.tags.setdefault(repository, {})
+        if tag is not None:
+            tags[tag] = digest
+        return digest
+
+    def add_artifact(
+        self,
+        repository: str,
+        tag: str | None,
+        layers: Iterable[tuple[str, bytes]],
+        **members: Any,
+    ) -> str:
+        """Make an OCI manifest over layers of (media type, content), and hold it all.
+
+        `members` go into the manifest (`artifactType`, `subject`, `annotations`, ...).
+        """
+        empty = b"{}"
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": self._descriptor("application/vnd.oci.empty.v1+json", empty),
+            "layers": [self._descriptor(*layer) for layer in layers],
+        } | members
+        return self.add_manifest(repository, tag, json.dumps(document).encode())
+
+    def add_layout(self, repository: str, path: Path, tag: str = "latest") -> None:
+        """Hold an OCI image layout. An entry's tag is its ref.name, else `tag`."""
+        for file in sorted((path / "blobs").glob("*/*")):
+            self.add_blob(file.read_bytes(), f"{file.parent.name}:{file.name}")
+        for entry in json.loads((path / "index.json").read_bytes())["manifests"]:
+            name = entry.get("annotations", {}).get(REF_NAME, tag).rpartition(":")[2]
+            self._add_tree(repository, name, entry)
+
+    def _add_tree(self, repository: str, tag: str | None, entry: dict[str, Any]) -> None:
+        raw = self.blobs[entry["digest"]]
+        self.add_manifest(repository, tag, raw, entry["mediaType"])
+        for child in json.loads(raw).get("manifests", []):
+            self._add_tree(repository, None, child)
+
+    def _descriptor(self, media_type: str, content: bytes) -> dict[str, object]:
+        digest = self.add_blob(content)
+        return {"mediaType": media_type, "digest": digest, "size": len(content)}
+
+
+@dataclass(frozen=True, slots=True)
+class Basic:
+    """Who asks with this user and password may read."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who has a token of this server may read what the token is for.
+
+    `realm` is what the challenge says, if it is not the token server's own.
+    """
+
+    tokens: TokenServer
+    realm: str | None = None
+    service: str = "fixture"
+
+
+class Registry(Scripted):
+    """The read side of distribution spec 1.1: ping, manifests, blobs, tags, referrers.
+
+    The content may be added to at any time. `page_size` is the most tags in one answer.
+    """
+
+    def __init__(
+        self,
+        scenario: Rules = (),
+        *,
+        content: Content | None = None,
+        auth: Basic | Bearer | None = None,
+        page_size: int = 100,
+        has_referrers: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(scenario=scenario, **options)
+        self.content = content or Content()
+        self.auth = auth
+        self.page_size = page_size
+        self.has_referrers = has_referrers
+        self.add_blob = self.content.add_blob
+        self.add_manifest = self.content.add_manifest
+        self.add_artifact = self.content.add_artifact
+        self.add_layout = self.content.add_layout
+
+    def reply(self, request: Request) -> Answer:
+        """The answer of a registry in order."""
+        url = urlsplit(request.path)
+        match = _ROUTE.fullmatch(url.path)
+        repository = match["repository"] if match else ""
+        challenge = self._challenge(request, repository)
+        if challenge is not None:
+            denied = error_answer(401, "UNAUTHORIZED", "authentication required")
+            return Answer(401, (*denied.headers, ("WWW-Authenticate", challenge)), denied.body)
+        if request.method not in ("GET", "HEAD"):
+            return error_answer(405, "UNSUPPORTED", "this registry is read-only")
+        if match is None:
+            return (
+                Answer(200, _JSON, b"{}") if url.path == "/v2/" else _unknown("NOT_FOUND", url.path)
+            )
+        if repository not in self.content.tags:
+            return _unknown("NAME_UNKNOWN", repository)
+        return self._item(repository, match["kind"], match["item"], parse_qs(url.query))
+
+    def _item(self, repository: str, kind: str, item: str, query: dict[str, list[str]]) -> Answer:
+        content = self.content
+        if kind == "manifests":
+            digest = content.tags[repository].get(item, item)
+            raw, media_type = content.manifests.get(digest, (None, ""))
+            return (
+                _unknown("MANIFEST_UNKNOWN", item)
+                if raw is None
+                else _found(raw, digest, media_type)
+            )
+        if kind == "blobs":
+            blob = content.blobs.get(item)
+            return _unknown("BLOB_UNKNOWN", item) if blob is None else _found(blob, item)
+        if kind == "referrers" and self.has_referrers:
+            return self._referrers(item, query)
+        if kind == "tags" and item == "list":
+            return self._tags(repository, query)
+        return _unknown("NOT_FOUND", item)
+
+    def _tags(self, repository: str, query: dict[str, list[str]]) -> Answer:
+        count = min(int(query.get("n", [str(self.page_size)])[0]), self.page_size)
+        last = query.get("last", [""])[0]
+        tags = [tag for tag in sorted(self.content.tags[repository]) if tag > last]
+        page = tags[:count]
+        headers: Headers = _JSON
+        if page and len(tags) > count:
+            following = f"/v2/{repository}/tags/list?n={count}&last={quote(page[-1])}"
+            headers = (*_JSON, ("Link", f'<{following}>; rel="next"'))
+        return Answer(200, headers, json.dumps({"name": repository, "tags": page}).encode())
+
+    def _referrers(self, subject: str, query: dict[str, list[str]]) -> Answer:
+        wanted = query.get("artifactType")
+        found = []
+        for digest, (raw, media_type) in self.content.manifests.items():
+            document = _object(raw)
+            kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
+            if (document.get("subject") or {}).get("digest") == subject and (
+                wanted is None or kind in wanted
+            ):
+                entry = {"mediaType": media_type, "digest": digest, "size": len(raw)}
+                annotations = document.get("annotations")
+                found.append(
+                    entry
+                    | ({"artifactType": kind} if kind else {})
+                    | ({"annotations": annotations} if annotations else {})
+                )
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": found}
+        headers: Headers = (("Content-Type", OCI_INDEX),)
+        if wanted:
+            headers = (*headers, ("OCI-Filters-Applied", "artifactType"))
+        return Answer(200, headers, json.dumps(index).encode())
+
+    def _challenge(self, request: Request, repository: str) -> str | None:
+        """The challenge for one who may not read this, or None for one who may."""
+        given = request.headers.get("authorization", "")
+        if isinstance(self.auth, Basic):
+            right = parse_basic(given) == (self.auth.user, self.auth.password)
+            return None if right else 'Basic realm="fixture"'
+        if isinstance(self.auth, Bearer):
+            scheme, _, token = given.partition(" ")
+            if scheme.lower() == "bearer" and self.auth.tokens.allows(token, repository, "pull"):
+                return None
+            realm = self.auth.realm or self.auth.tokens.realm
+            scope = f',scope="repository:{repository}:pull"' if repository else ""
+            return f'Bearer realm="{realm}",service="{self.auth.service}"{scope}'
+        return None
+
+
+class Sink(Scripted):
+    """A foreign origin: it writes down all that it is sent, and can stand for a CDN.
+
+    A path that holds a digest gets that blob of `content`; all else is 404, or what the scenario
+    says.
+    """
+
+    def __init__(self, content: Content | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.content = content or Content()
+
+    @property
+    def secrets(self) -> tuple[Request, ...]:
+        """The requests that carried a credential."""
+        return tuple(request for request in self.log if request.has_secret)
+
+    def reply(self, request: Request) -> Answer:
+        """The blob that the path names."""
+        for digest, blob in self.content.blobs.items():
+            if digest in request.path:
+                return _found(blob, digest)
+        return _unknown("NOT_FOUND", request.path)
+
+
+_JSON: Headers = (("Content-Type", "application/json"),)
+
+
+def _unknown(code: str, what: str) -> Answer:
+    return error_answer(404, code, f"{what} is not here")
+
+
+def _found(content: bytes, digest: str, media_type: str | None = None) -> Answer:
+    """A manifest, or a blob: only blobs are served in ranges."""
+    headers = (
+        ("Content-Type", media_type or "application/octet-stream"),
+        ("Docker-Content-Digest", digest),
+        ("Etag", f'"{digest}"'),
+    )
+    return Answer(200, headers if media_type else (*headers, ("Accept-Ranges", "bytes")), content)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a manifest; one that is none has no members."""
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve layouts until SIGINT or SIGTERM; prints the address when it is ready."""
+    parser = argparse.ArgumentParser(description="Serve OCI image layouts on loopback.")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--layout", action="append", default=[], metavar="REPO:TAG=DIR")
+    parser.add_argument("--llama2", action="store_true", help="serve library/llama2")
+    options = parser.parse_args(arguments)
+    content = Content()
+    for layout in options.layout:
+        name, _, folder = layout.partition("=")
+        repository, _, tag = name.partition(":")
+        content.add_layout(repository, Path(folder), tag or "latest")
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with Registry(content=content, port=options.port) as registry:
+        print(registry.host, flush=True)
+        ended.wait()
+
+
+if __name__ == "__main__":
+    main()
