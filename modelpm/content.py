@@ -76,6 +76,13 @@ class Target(Source, Protocol):
         """Point a name at a manifest that is here. Moves the name if it exists."""
         ...
 
+    def hold(self, descs: Iterable[Descriptor]) -> AbstractContextManager[None]:
+        """Promise that none of this content is collected here until the context ends.
+
+        Whoever copies holds what it needs before it asks `exists` for the first time.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Moved:

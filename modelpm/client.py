@@ -1,0 +1,272 @@
+"""The verbs: what `modelpm VERB` does, as methods that print nothing.
+
+    client = modelpm.Client(home=...)
+    model = client.pull("llama2")
+    model.path
+
+A verb raises the errors of `modelpm.errors`; progress goes to `observe` as small events, from
+several threads at once.
+"""
+
+import contextlib
+import fnmatch
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modelpm import transfer
+from modelpm.content import (
+    MAX_NESTING,
+    Observer,
+    Step,
+    Waiting,
+    ignore,
+    read_manifest,
+)
+from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import Manifest
+from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
+from modelpm.store.gc import Garbage
+from modelpm.store.index import Entry
+from modelpm.store.layout import Store
+
+if TYPE_CHECKING:
+    from modelpm.registry.client import RegistryClient
+    from modelpm.registry.repository import Repository
+    from modelpm.model.model import Model, Part
+    from modelpm.registry.credentials import CredentialSource
+
+
+class Installed:
+    """A model in the store under one name. Owns no bytes: it reads them when asked."""
+
+    def __init__(self, store: Store, entry: Entry, short_name: str) -> None:
+        self._store = store
+        self._entry = entry
+        self.name = entry.name or str(entry.descriptor.digest)
+        """The full name."""
+        self.short_name = short_name
+        """The name as people type it."""
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's digest."""
+        return self._entry.descriptor.digest
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """Points at the manifest."""
+        return self._entry.descriptor
+
+    @property
+    def modified(self) -> str:
+        """When the name was pointed here, RFC 3339 in UTC; empty where that is not known."""
+        return self._entry.modified
+
+    @property
+    def size(self) -> int:
+        """Bytes of config and layers, each digest counted once."""
+        noted = self._entry.size
+        return self.manifest.size if noted is None else noted
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest, verified. Raises ContentError or StoreError."""
+        return read_manifest(self._store, self._entry.descriptor)
+
+    @cached_property
+    def model(self) -> "Model":
+        """What the layers mean. Raises ModelError for what is no model."""
+        from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
+
+        return Model.read(self.manifest, self._store)
+
+    @property
+    def parts(self) -> "tuple[Part, ...]":
+        """Every layer with its role and name."""
+        return self.model.parts
+
+    @property
+    def path(self) -> Path:
+        """The weights' file, verified and read-only. Raises ModelError where there is no one."""
+        return self._store.path(self.model.weights.descriptor)
+
+
+class Client:
+    """The verbs on one store and any registries.
+
+    `home` is the store's folder, by default the platform's folder for user data. `plain_http`
+    names the hosts that may be spoken to without TLS; loopback hosts are tried both ways.
+    `ca_file` is a PEM file of certificate authorities to trust instead of the system's.
+    """
+
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        *,
+        default_registry: str = DEFAULT_REGISTRY,
+        plain_http: Collection[str] = (),
+        ca_file: str | None = None,
+        credentials: "CredentialSource | None" = None,
+        observe: Observer = ignore,
+    ) -> None:
+        self.home = Path(home) if home is not None else _default_home()
+        self.default_registry = default_registry
+        self.store = Store(self.home, observe=observe)
+        self._plain_http = frozenset(host.lower() for host in plain_http)
+        self._ca_file = ca_file
+        self._credentials = credentials
+        self._observe = observe
+        self._clients: dict[str, RegistryClient] = {}
+
+    def reference(self, name: str) -> Reference:
+        """What a name means here. Raises InvalidReferenceError."""
+        return Reference.parse(name, self.default_registry)
+
+    def pull(self, name: str) -> Installed:
+        """Bring a model here, verified, and point its name at it.
+
+        Of an index the one child that is a model for this machine is taken. What the name pointed
+        at before, and nothing else needs, is deleted. Raises NotFoundError, ContentError,
+        RegistryError, StoreError, and ModelError for what is no model.
+        """
+        reference = self.reference(name)
+        self._observe(Step("resolving", reference.name))
+        source = self._repository(reference)
+        told = source.resolve(reference.target)
+        old = self.store.find(reference.name)
+        chosen = self._choose(source, told, old)
+        selected_from = None if chosen == told else told.digest
+
+        def tag() -> None:
+            if old is None or old.descriptor.digest != chosen.digest:
+                self.store.tag(chosen, reference.name, selected_from=selected_from)
+
+        transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
+        if old is not None and old.descriptor.digest != chosen.digest:
+            self._observe(Step("pruning"))
+            self._collect(old.descriptor)
+        self._observe(Step("done", reference.name))
+        return self.get(reference.name)
+
+    def list(self, pattern: str = "") -> list[Installed]:
+        """The models here by name; with a pattern, those whose short or full name it fits.
+
+        A pattern is a glob, or without `*`, `?` and `[` the beginning of a name.
+        """
+        if not any(mark in pattern for mark in "*?["):
+            pattern += "*"
+        found = [self._installed(entry) for entry in self.store.entries() if entry.name is not None]
+        return sorted(
+            (
+                model
+                for model in found
+                if any(fnmatch.fnmatchcase(n, pattern) for n in (model.short_name, model.name))
+            ),
+            key=lambda model: model.name,
+        )
+
+    def get(self, name: str) -> Installed:
+        """The model with this name. Raises NotFoundError and InvalidReferenceError."""
+        return self._installed(self._entry(name))
+
+    def remove(self, names: Sequence[str]) -> list[Installed]:
+        """Delete names, all or none; the bytes stay until `prune`. Raises NotFoundError."""
+        models = [self.get(name) for name in names]
+        self.store.untag({model.name for model in models})
+        return models
+
+    def copy(self, source: str, name: str) -> Installed:
+        """Point a second name at a model. Raises NotFoundError and InvalidReferenceError."""
+        reference = self.reference(name)
+        if reference.digest is not None:
+            raise InvalidReferenceError(f"{name}: a copy gets a tag, not a digest")
+        self.store.copy(self.get(source).name, reference.name)
+        return self.get(reference.name)
+
+    def garbage(self) -> Garbage:
+        """What `prune` would delete now. Raises StoreError, and then nothing is garbage."""
+        return self.store.garbage()
+
+    def prune(self, garbage: Garbage) -> Garbage:
+        """Delete what was planned, as far as it is still garbage; what was deleted."""
+        return self.store.sweep(garbage)
+
+    def close(self) -> None:
+        """End the connections that are kept for the next request."""
+        for client in self._clients.values():
+            client.close()
+        self._clients.clear()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repository(self, reference: Reference) -> "Repository":
+        # lazy: start-up time; what stays on this machine needs no HTTP
+        from modelpm.registry.client import RegistryClient  # noqa: PLC0415
+        from modelpm.registry.credentials import Anonymous  # noqa: PLC0415
+        from modelpm.registry.repository import Repository  # noqa: PLC0415
+
+        host = reference.registry
+        if host not in self._clients:
+            self._clients[host] = RegistryClient(
+                host,
+                plain_http=True if host in self._plain_http else None,
+                ca_file=self._ca_file,
+                credentials=self._credentials or Anonymous(),
+                on_wait=lambda seconds, reason: self._observe(Waiting(seconds, reason)),
+            )
+        return Repository(self._clients[host], reference.repository)
+
+    def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
+        """The manifest of one model: what was told, or the child of an index that fits here."""
+        if old is not None and old.selected_from == told.digest:
+            return old.descriptor
+        chosen = told
+        for _ in range(MAX_NESTING):
+            manifest = read_manifest(source, chosen)
+            if manifest.config is not None:
+                self._require_model(manifest, source)
+                return chosen
+            chosen = choose(manifest)
+        raise NotFoundError(f"{told.digest} holds no model within {MAX_NESTING} indexes")
+
+    def _collect(self, root: Descriptor) -> None:
+        """Delete what only `root` needed.
+
+        A store in which something cannot be read keeps everything: `prune` will say so, while
+        what was asked for here is done.
+        """
+        with contextlib.suppress(StoreError):
+            garbage = self.store.garbage()
+            if garbage:
+                self.store.sweep(garbage.only(self.store.reach(root)))
+
+    def _entry(self, name: str) -> Entry:
+        full = self.reference(name).name
+        entry = self.store.find(full) or self.store.find(name)
+        if entry is None:
+            raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
+        return entry
+
+    def _installed(self, entry: Entry) -> Installed:
+        return Installed(self.store, entry, self._short(entry.name or ""))
+
+    def _short(self, name: str) -> str:
+        """The short form of a listed name; a name that another program chose stays as it is."""
+        try:
+            reference = Reference.parse(name, self.default_registry)
+        except InvalidReferenceError:
+            return name
+        return reference.short(self.default_registry) if reference.name == name else name
+
+
+def _default_home() -> Path:
+    from platformdirs import user_data_path  # noqa: PLC0415 - lazy: start-up time
+
+    return user_data_path("modelpm", appauthor=False)

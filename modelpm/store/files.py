@@ -1,0 +1,274 @@
+"""How a file becomes durable, and how processes keep out of each other's way.
+
+This is the only code that writes inside a store. Every change of the file system goes through one
+method of `Files`, which first calls `before(operation, path)`: tests make that call die or fail at
+the k-th operation, and so prove what a crash leaves behind.
+
+The order that makes a file durable: write under a name of one's own, fsync the file, rename,
+fsync the folder. A failed fsync is a failure: it is never tried again on the same file.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from modelpm.errors import StoreError
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK_WAIT = 60.0
+"""Seconds to wait for a lock that is only ever held for a moment."""
+
+_OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
+
+Before = Callable[[str, Path], None]
+
+
+def _nothing(_operation: str, _path: Path) -> None:
+    pass
+
+
+class Files:
+    """Durable changes to files. Every OSError comes out as a StoreError that names the path."""
+
+    def __init__(self, before: Before = _nothing) -> None:
+        self._before = before
+
+    def make_folder(self, path: Path) -> None:
+        """Create a folder and its parents; a folder that is there is fine, a link is not."""
+        with store_errors("creating the folder", path):
+            if not path.is_dir():
+                self._before("mkdir", path)
+                path.mkdir(parents=True, exist_ok=True)
+                self.sync_folder(path.parent)
+            if path.is_symlink():
+                raise StoreError(f"{path} is a symbolic link inside the store; refused")
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """Put a whole new file in the place of `path`, durably, all or nothing."""
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            with self.create(draft) as fd:
+                self.write(fd, draft, content)
+                self.publish(fd, draft, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+
+    @contextlib.contextmanager
+    def create(self, path: Path) -> Iterator[int]:
+        """A new file to write, which must not exist yet; the descriptor closes at the end."""
+        with store_errors("creating", path):
+            self._before("create", path)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o644)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def reopen(self, path: Path) -> Iterator[int]:
+        """An existing regular file to go on writing, positioned at its start."""
+        with store_errors("opening", path):
+            fd = os.open(path, os.O_RDWR | _NON_BLOCKING | _OPEN)
+        try:
+            _require_regular(fd, path)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def write(self, fd: int, path: Path, content: bytes | memoryview) -> None:
+        """Append all of `content` at the descriptor's position."""
+        with store_errors("writing", path):
+            self._before("write", path)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+
+    def truncate(self, fd: int, path: Path, size: int) -> None:
+        """Cut or grow the file to `size` bytes and go to that position."""
+        with store_errors("truncating", path):
+            self._before("truncate", path)
+            os.ftruncate(fd, size)
+            os.lseek(fd, size, os.SEEK_SET)
+
+    def publish(self, fd: int, draft: Path, path: Path, *, mtime: int | None = None) -> None:
+        """Make the open draft durable under its final name.
+
+        With `mtime` (seconds) the file becomes read-only and gets that time of modification.
+        """
+        with store_errors("committing", path):
+            if mtime is not None:
+                os.fchmod(fd, 0o444)
+                os.utime(fd, (mtime, mtime))
+            self._before("fsync", draft)
+            os.fsync(fd)
+            self._before("rename", path)
+            draft.replace(path)
+            self.sync_folder(path.parent)
+
+    def move(self, source: Path, target: Path) -> bool:
+        """Rename within the store; durable only after `sync_folder`. False if it was gone."""
+        with store_errors("moving", source):
+            self._before("move", source)
+            try:
+                source.replace(target)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove(self, path: Path) -> bool:
+        """Delete a file, or a whole folder of files. False if it was gone."""
+        with store_errors("deleting", path):
+            try:
+                inner = sorted(path.iterdir()) if _is_folder(path) else None
+                for child in inner or ():
+                    self.remove(child)
+                self._before("remove", path)
+                if inner is None:
+                    path.unlink()
+                else:
+                    path.rmdir()
+            except FileNotFoundError:
+                return False
+        return True
+
+    def set_mtime(self, fd: int, path: Path, mtime: int) -> None:
+        """Mark an open file that was verified; one that is not ours to mark stays as it is."""
+        with contextlib.suppress(OSError):
+            self._before("utime", path)
+            os.utime(fd, (mtime, mtime))
+
+    def touch(self, path: Path, content: bytes) -> None:
+        """Write a small note whose loss does not matter: not durable, no lock needed."""
+        with contextlib.suppress(OSError):
+            self._before("touch", path)
+            draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+            draft.write_bytes(content)
+            draft.replace(path)
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable."""
+        if sys.platform == "win32":
+            return
+        with store_errors("syncing", path):
+            self._before("fsync", path)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    @contextlib.contextmanager
+    def locked(self, path: Path, *, exclusive: bool) -> Iterator[None]:
+        """Hold a lock that others hold for a moment only.
+
+        Raises StoreError when it is not to be had within LOCK_WAIT seconds.
+        """
+        with store_errors("opening the lock", path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
+        try:
+            deadline = time.monotonic() + LOCK_WAIT
+            pause = 0.001
+            while not self.try_lock(fd, path, exclusive=exclusive):
+                if time.monotonic() > deadline:
+                    raise StoreError(f"{path} is locked by another modelpm; try again later")
+                time.sleep(pause)
+                pause = min(pause * 2, 0.05)
+            yield
+        finally:
+            os.close(fd)
+
+    def try_lock(self, fd: int, path: Path, *, exclusive: bool) -> bool:
+        """Lock an open file until it is closed; False where another holds it. Never waits."""
+        if sys.platform == "win32":
+            return True
+        with store_errors("locking", path):
+            try:
+                fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def locks_work(self, path: Path) -> bool:
+        """Whether this file system keeps two holders of an exclusive lock apart.
+
+        On some network file systems every lock succeeds. Then nothing may be decided by locks.
+        """
+        with self.locked(path, exclusive=True), store_errors("opening the lock", path):
+            fd = os.open(path, os.O_RDWR | _OPEN)
+            try:
+                return not self.try_lock(fd, path, exclusive=True)
+            finally:
+                os.close(fd)
+
+
+@contextlib.contextmanager
+def store_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that says what was attempted and what to do next."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "")
+        raise StoreError(f"{doing} {path}: {error.strerror or error}{advice}") from error
+
+
+_ADVICE = {
+    errno.ENOSPC: " (free some space: modelpm prune --dry-run)",
+    errno.EDQUOT: " (the quota is used up: modelpm prune --dry-run)",
+    errno.EACCES: " (is the store yours? see --home)",
+    errno.EPERM: " (is the store yours? see --home)",
+    errno.EROFS: " (the store is on a read-only file system; see --home)",
+    errno.ENOLCK: " (this file system has no locks; choose another with --home)",
+}
+
+
+def open_regular(path: Path) -> int:
+    """A read-only descriptor of a regular file. Never follows a link, never blocks on a pipe.
+
+    Raises FileNotFoundError, or StoreError for what is no regular file or cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | _NON_BLOCKING | _OPEN)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        why = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise StoreError(f"opening {path}: {why}") from error
+    try:
+        _require_regular(fd, path)
+    except StoreError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """The whole of a regular file of at most `limit` bytes.
+
+    Raises FileNotFoundError, or StoreError where it cannot be read or is larger.
+    """
+    fd = open_regular(path)
+    with store_errors("reading", path), os.fdopen(fd, "rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise StoreError(f"{path} is larger than {limit} bytes")
+    return content
+
+
+def _require_regular(fd: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise StoreError(f"{path} is not a regular file; refused")
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)

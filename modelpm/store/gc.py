@@ -1,0 +1,119 @@
+"""What is garbage: all that no name, no live lease and no referrer of a live manifest reaches.
+
+Planning is one call, deleting another: a plan that is not executed is a dry run. A plan is made
+only if every name, every lease and every live manifest can be read; otherwise nothing is garbage,
+because what cannot be read may need anything.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelpm.content import all_successors, walk
+from modelpm.errors import ContentError, StoreError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import Manifest, is_manifest
+from modelpm.store.blobs import Blobs, Stored
+from modelpm.store.index import Entry
+from modelpm.store.leases import Leases
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """What a sweep would delete now."""
+
+    blobs: tuple[tuple[Digest, Stored], ...]
+    drafts: tuple[Stored, ...]
+    """Downloads that were begun and left."""
+
+    strays: tuple[Stored, ...]
+    """Files that belong to no store: dead leases, the trash of a killed sweep, foreign files."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that the sweep frees."""
+        parts = (*(stored for _, stored in self.blobs), *self.drafts, *self.strays)
+        return sum(stored.size for stored in parts)
+
+    def __bool__(self) -> bool:
+        return bool(self.blobs or self.drafts or self.strays)
+
+    def only(self, digests: Iterable[Digest]) -> "Garbage":
+        """The part of the plan that concerns these blobs."""
+        wanted = set(digests)
+        return Garbage(tuple(pair for pair in self.blobs if pair[0] in wanted), (), ())
+
+
+def plan(blobs: Blobs, entries: Iterable[Entry], leases: Leases) -> Garbage:
+    """Find the garbage. The caller holds the store's exclusive lock.
+
+    Raises StoreError when anything that must be read cannot be.
+    """
+    leased = set(leases.live())
+    live = leased | _reachable(blobs, entries)
+    found = list(blobs.stored())
+    return Garbage(
+        blobs=tuple((digest, file) for digest, file in found if digest and digest not in live),
+        drafts=tuple(file for digest, file in blobs.drafts() if digest not in leased),
+        strays=(
+            *(file for digest, file in found if digest is None),
+            *blobs.trash(),
+            *(Stored(path, _size(path)) for path in leases.dead()),
+        ),
+    )
+
+
+def reach(blobs: Blobs, root: Descriptor) -> Iterator[Digest]:
+    """Every digest that a manifest needs, its own among them. Raises StoreError."""
+    for digest, manifest in _manifests(blobs, root):
+        yield digest
+        yield from (desc.digest for desc in manifest.successors)
+
+
+def _manifests(blobs: Blobs, root: Descriptor) -> Iterator[tuple[Digest, Manifest]]:
+    if not is_manifest(root):
+        raise StoreError(f"{root.digest} is named but is no manifest ({root.media_type})")
+    try:
+        for desc, manifest in walk(blobs, root, all_successors):
+            yield desc.digest, manifest
+    except ContentError as error:
+        raise StoreError(
+            f"the manifest {root.digest} cannot be read, so nothing was deleted: {error}"
+        ) from error
+
+
+def _reachable(blobs: Blobs, entries: Iterable[Entry]) -> set[Digest]:
+    """What the names reach, then, as long as it grows, what refers to something live.
+
+    An entry without a name whose manifest has a subject is a referrer: it lives as its subject.
+    """
+    live: set[Digest] = set()
+    read: set[Digest] = set()
+    referrers: list[tuple[Digest, set[Digest]]] = []
+    for entry in entries:
+        root = entry.descriptor
+        if root.digest in read:
+            continue
+        graph = dict(_manifests(blobs, root))
+        needed = set(graph).union(*((d.digest for d in m.successors) for m in graph.values()))
+        subject = graph[root.digest].subject
+        if entry.name is None and subject is not None:
+            referrers.append((subject.digest, needed))
+        else:
+            read.add(root.digest)
+            live |= needed
+    grown = True
+    while grown:
+        grown = False
+        for subject_digest, needed in referrers:
+            if subject_digest in live and not needed <= live:
+                live |= needed
+                grown = True
+    return live
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,281 @@
+"""The store as a whole: one folder that is a valid OCI image layout 1.1, and a `Target`.
+
+    oci-layout  index.json  blobs/sha256/<hex>      what skopeo, oras and crane read in place
+    ingest/  leases/  used/  trash/  lock           beside it, modelpm's own
+    modelpm.json                                    the version of this arrangement
+
+Commit order: blobs, manifests, names last. Delete order: names first. The lock is held only while
+a name is written, a lease is taken, or garbage is set aside: never while bytes move.
+"""
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from modelpm.content import Fetcher, Observer, all_successors, ignore, read_manifest, walk
+from modelpm.errors import ContentError, NotFoundError, StoreError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import is_manifest
+from modelpm.store import gc
+from modelpm.store.blobs import Blobs
+from modelpm.store.check import Problem, check
+from modelpm.store.files import Files, read_small
+from modelpm.store.gc import Garbage
+from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
+from modelpm.store.leases import Leases
+
+VERSION = 1
+_OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_FOLDERS = ("blobs", "blobs/sha256", "ingest", "leases", "used", "trash")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_TRUST_SECONDS = 24 * 3600
+_WORTH_A_NOTE = 2**20
+
+
+class Store:
+    """The models on this machine. Several processes may use one store at once.
+
+    A store that does not exist yet reads as empty and is made by the first write.
+    """
+
+    def __init__(self, root: Path, *, files: Files | None = None, observe: Observer = ignore):
+        self.root = root
+        self._files = files or Files()
+        self._blobs = Blobs(root, self._files, observe)
+        self._index = Index(root, self._files)
+        self._leases = Leases(root, self._files)
+        self._lock = root / "lock"
+        self._prepared = False
+
+    # Reading: the Source.
+
+    def entries(self) -> list[Entry]:
+        """Every name and what it points at. Raises StoreError."""
+        self._check_version(writing=False)
+        return self._index.entries()
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a full name. Raises StoreError."""
+        self._check_version(writing=False)
+        return self._index.find(name)
+
+    def resolve(self, reference: str) -> Descriptor:
+        """The manifest of a name or of a digest. Raises NotFoundError."""
+        for entry in self.entries():
+            if reference in (entry.name, str(entry.descriptor.digest)):
+                return entry.descriptor
+        raise NotFoundError(f"{reference} is not in the store (try: modelpm pull {reference})")
+
+    def fetch(self, desc: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Open a blob. Unverified."""
+        return self._blobs.fetch(desc, offset)
+
+    def exists(self, desc: Descriptor) -> bool:
+        """Whether the blob is here and right; one that was touched since is hashed first."""
+        return self._blobs.exists(desc)
+
+    def referrers(self, subject: Descriptor) -> Iterable[Descriptor]:
+        """The manifests here that have this subject."""
+        for entry in self.entries():
+            if is_manifest(entry.descriptor):
+                manifest = read_manifest(self, entry.descriptor)
+                if manifest.subject is not None and manifest.subject.digest == subject.digest:
+                    yield entry.descriptor
+
+    def path(self, desc: Descriptor) -> Path:
+        """The blob's file, verified: hashed at the first use after a start of the machine.
+
+        Also notes the time of use. Raises DigestMismatchError, NotFoundError or StoreError.
+        """
+        path = self._blobs.path(desc.digest)
+        note = self._note(desc.digest)
+        boot = _boot_id()
+        if not (_is_trusted(note, boot) and self._blobs.exists(desc)):
+            self._blobs.verify(desc)
+        self._files.touch(note, boot)
+        return path
+
+    # Writing: the Target.
+
+    def push(self, desc: Descriptor, source: Fetcher) -> None:
+        """Bring a blob in, verified and durable. Idempotent; resumes."""
+        self.prepare()
+        if not self._blobs.exists(desc):
+            self._blobs.take(desc, source)
+            if desc.size >= _WORTH_A_NOTE:
+                self._files.touch(self._note(desc.digest), _boot_id())
+
+    def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
+        """Point a name at a manifest, durably. The last step of every pull.
+
+        All that the manifest needs must be here: raises StoreError where it is not, and
+        the name is then what it was. `selected_from` notes the index the manifest is a child of.
+        """
+        self.prepare()
+        notes = {MODIFIED: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        if selected_from is not None:
+            notes[SELECTED_FROM] = str(selected_from)
+        with self._files.locked(self._lock, exclusive=True):
+            notes[SIZE] = str(self._complete_size(desc))
+            self._index.put(reference, desc, notes)
+
+    @contextlib.contextmanager
+    def hold(self, descs: Iterable[Descriptor]) -> Iterator[None]:
+        """Keep these from being collected until the context ends."""
+        self.prepare()
+        with self._leases.hold(desc.digest for desc in descs):
+            yield
+
+    def untag(self, names: set[str]) -> None:
+        """Delete names, durably. What they pointed at stays until it is swept."""
+        self.prepare()
+        with self._files.locked(self._lock, exclusive=True):
+            self._index.drop(names)
+
+    def copy(self, source: str, name: str) -> None:
+        """Point a second name at what `source` points at. Raises NotFoundError."""
+        entry = self.find(source)
+        if entry is None:
+            raise NotFoundError(f"{source} is not in the store (try: modelpm list)")
+        self.tag(entry.descriptor, name, selected_from=entry.selected_from)
+
+    # Collecting and checking.
+
+    def garbage(self) -> Garbage:
+        """What a sweep would delete now. Raises StoreError where anything cannot be read."""
+        if not self._index_exists():
+            return Garbage((), (), ())
+        self.prepare()
+        with self._files.locked(self._lock, exclusive=True):
+            return self._plan()
+
+    def sweep(self, garbage: Garbage) -> Garbage:
+        """Delete what was planned, as far as it is still garbage; what was deleted.
+
+        Blobs are set aside under the lock and deleted after it. Raises StoreError.
+        """
+        if not garbage:
+            return garbage
+        self.prepare()
+        with self._files.locked(self._lock, exclusive=True):
+            now = self._plan()
+            swept = Garbage(
+                blobs=tuple(pair for pair in garbage.blobs if pair in set(now.blobs)),
+                drafts=tuple(file for file in garbage.drafts if file in set(now.drafts)),
+                strays=tuple(file for file in garbage.strays if file in set(now.strays)),
+            )
+            aside = [self._set_aside(file.path) for _, file in swept.blobs]
+            drafts = tuple(file for file in swept.drafts if self._blobs.remove_draft(file.path))
+            if aside:
+                self._files.sync_folder(self.root / "blobs" / "sha256")
+        for path in (*aside, *(file.path for file in swept.strays)):
+            self._files.remove(path)
+        for digest, _ in swept.blobs:
+            self._files.remove(self._note(digest))
+        return Garbage(swept.blobs, drafts, swept.strays)
+
+    def reach(self, desc: Descriptor) -> set[Digest]:
+        """Every digest that a manifest needs, with its own. Raises StoreError."""
+        return set(gc.reach(self._blobs, desc))
+
+    def check(self) -> list[Problem]:
+        """Read and hash everything; what is wrong. Raises StoreError for an unreadable index."""
+        return list(check(self._blobs, self.entries()))
+
+    # The folder itself.
+
+    def prepare(self) -> None:
+        """Make the layout where it is not there. Raises StoreError where it may not be written."""
+        if self._prepared:
+            return
+        self._check_version(writing=True)
+        is_new = not self._index_exists()
+        if is_new and self.root.is_dir() and any(_visible(self.root)):
+            raise StoreError(f"{self.root} is neither empty nor a store; choose another --home")
+        self._files.make_folder(self.root)
+        for folder in _FOLDERS:
+            self._files.make_folder(self.root / folder)
+        if not (self.root / "oci-layout").exists():
+            self._files.replace(self.root / "oci-layout", _OCI_LAYOUT)
+        version = self.root / "modelpm.json"
+        if not version.exists():
+            self._files.replace(version, json.dumps({"version": VERSION}).encode())
+        with self._files.locked(self._lock, exclusive=True):
+            if not self._index_exists():
+                self._index.drop(set())
+        self._blobs.trust_locks = self._files.locks_work(self._lock)
+        self._prepared = True
+
+    def _index_exists(self) -> bool:
+        return (self.root / "index.json").exists()
+
+    def _check_version(self, *, writing: bool) -> None:
+        path = self.root / "modelpm.json"
+        try:
+            version = json.loads(read_small(path, 2**16))["version"]
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise StoreError(f"{path} cannot be read; is {self.root} a store?") from None
+        if version != VERSION and writing:
+            raise StoreError(
+                f"{self.root} is a store of version {version!r:.20}; this modelpm writes version"
+                f" {VERSION} only (try: pip install --upgrade modelpm)"
+            )
+
+    def _plan(self) -> Garbage:
+        return gc.plan(self._blobs, self._index.entries(), self._leases)
+
+    def _complete_size(self, root: Descriptor) -> int:
+        """Bytes of all that a manifest names. Raises StoreError where some of it is missing."""
+        sizes: dict[Digest, int] = {}
+        try:
+            for _, manifest in walk(self, root, all_successors):
+                leaves = (desc for desc in manifest.successors if not is_manifest(desc))
+                sizes.update({leaf.digest: leaf.size for leaf in leaves})
+        except ContentError as error:
+            raise StoreError(f"{root.digest} cannot get a name: {error}") from error
+        for digest, size in sizes.items():
+            if self._blobs.size(digest) != size:
+                raise StoreError(f"{root.digest} cannot get a name: {digest} is not here")
+        return sum(sizes.values())
+
+    def _note(self, digest: Digest) -> Path:
+        """The file whose time is that of the last use, and which tells the start of the machine."""
+        return self.root / "used" / f"{digest.algorithm}-{digest.hex}"
+
+    def _set_aside(self, path: Path) -> Path:
+        aside = self.root / "trash" / secrets.token_hex(8)
+        self._files.move(path, aside)
+        return aside
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """What lies in a folder apart from what killed first writes leave."""
+    ours = {*_FOLDERS, "oci-layout", "modelpm.json", "lock"}
+    return (
+        path for path in folder.iterdir() if path.name not in ours and not path.name.startswith(".")
+    )
+
+
+def _boot_id() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b""
+
+
+def _is_trusted(note: Path, boot: bytes) -> bool:
+    """Whether the blob was hashed since the machine started; where that is unknown, today."""
+    try:
+        found = read_small(note, 256)
+        recent = time.time() - note.stat().st_mtime < _TRUST_SECONDS
+    except (OSError, StoreError):
+        return False
+    return found == boot if boot else recent

@@ -1,0 +1,154 @@
+"""The order and the concurrency of a copy: leaves in parallel, then manifests, the name last.
+
+One `copy` serves pull, and later push, mirror, save and load: they differ in their ends only. A
+copy that was broken off heals by being run again.
+"""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+from modelpm.content import (
+    Fetcher,
+    Moved,
+    Observer,
+    Settled,
+    Source,
+    Step,
+    Target,
+    all_successors,
+    ignore,
+    walk,
+)
+from modelpm.oci.descriptor import Descriptor
+from modelpm.oci.manifest import Manifest, is_manifest
+
+LAYERS_AT_ONCE = 4
+"""Leaves copied at a time."""
+
+GRACE = 0.5
+"""Seconds that the threads of a copy get to end by themselves once it has failed."""
+
+
+class _StoppedError(Exception):
+    """A stream of a copy that has already failed elsewhere."""
+
+
+def copy(
+    source: Source,
+    target: Target,
+    root: Descriptor,
+    *,
+    choose: Callable[[Manifest], Iterable[Descriptor]] = all_successors,
+    tag: Callable[[], None] | None = None,
+    observe: Observer = ignore,
+    jobs: int = LAYERS_AT_ONCE,
+) -> None:
+    """Bring the graph below `root` from one place to another, then call `tag`.
+
+    Raises what the source and the target raise: the first failure ends the copy, and what has
+    arrived by then stays for the next attempt. KeyboardInterrupt ends it within a second.
+    """
+    manifests = list(walk(source, root, choose))
+    leaves = {
+        leaf.digest: leaf
+        for _, manifest in manifests
+        for leaf in choose(manifest)
+        if not is_manifest(leaf)
+    }
+    with target.hold([*leaves.values(), *(desc for desc, _ in manifests)]):
+        observe(Step("copying", leaves=tuple(leaves.values())))
+        _Leaves(source, target, observe).copy(list(leaves.values()), jobs)
+        observe(Step("tagging"))
+        for desc, _ in manifests:
+            target.push(desc, source)
+        if tag is not None:
+            tag()
+
+
+@dataclass(slots=True)
+class _Leaves:
+    """The parallel part of one copy."""
+
+    source: Fetcher
+    target: Target
+    observe: Observer
+    failure: BaseException | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def copy(self, leaves: list[Descriptor], jobs: int) -> None:
+        # The largest first, so that no long one is left to run alone at the end.
+        todo = deque(sorted(leaves, key=lambda leaf: leaf.size, reverse=True))
+        threads = [
+            threading.Thread(target=self._work, args=(todo,), name=f"copy-{number}", daemon=True)
+            for number in range(min(jobs, len(leaves)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive() and not self.stopping.is_set():
+                    thread.join(0.1)
+        finally:
+            self.stopping.set()
+            deadline = time.monotonic() + GRACE
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+        if self.failure is not None:
+            raise self.failure
+
+    def _work(self, todo: deque[Descriptor]) -> None:
+        try:
+            while todo and not self.stopping.is_set():
+                with contextlib.suppress(IndexError):
+                    self._copy_leaf(todo.popleft())
+            # The last one out has nothing to tell: the waiter sees the threads end.
+        except _StoppedError:
+            return
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiter must hear of it
+            self.failure = self.failure or error
+            self.stopping.set()
+
+    def _copy_leaf(self, leaf: Descriptor) -> None:
+        present = self.target.exists(leaf)
+        if not present:
+            self.target.push(leaf, _Metered(self.source, self.observe, self.stopping))
+        self.observe(Settled(leaf, present))
+
+
+@dataclass(frozen=True, slots=True)
+class _Metered:
+    """A fetcher that tells how far its streams were read, and ends them once the copy failed."""
+
+    source: Fetcher
+    observe: Observer
+    stopping: threading.Event
+
+    @contextlib.contextmanager
+    def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        with self.source.fetch(desc, offset) as stream:
+            self.observe(Moved(desc, offset))
+            yield cast("BinaryIO", _MeteredStream(self, desc, offset, stream))
+
+
+class _MeteredStream:
+    """Only `read`, which is all that a target does with a stream that is fetched for it."""
+
+    def __init__(self, meter: _Metered, desc: Descriptor, offset: int, stream: BinaryIO) -> None:
+        self._meter = meter
+        self._desc = desc
+        self._offset = offset
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._meter.stopping.is_set():
+            raise _StoppedError
+        chunk = self._stream.read(size)
+        self._offset += len(chunk)
+        self._meter.observe(Moved(self._desc, self._offset))
+        return chunk
