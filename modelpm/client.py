@@ -13,12 +13,13 @@ import fnmatch
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from modelpm import transfer
 from modelpm.content import (
     MAX_NESTING,
     Observer,
+    Source,
     Step,
     Waiting,
     ignore,
@@ -33,10 +34,10 @@ from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
-    from modelpm.registry.client import RegistryClient
-    from modelpm.registry.repository import Repository
     from modelpm.model.model import Model, Part
+    from modelpm.registry.client import RegistryClient
     from modelpm.registry.credentials import CredentialSource
+    from modelpm.registry.repository import Repository
 
 
 class Installed:
@@ -151,7 +152,7 @@ class Client:
         self._observe(Step("done", reference.name))
         return self.get(reference.name)
 
-    def list(self, pattern: str = "") -> list[Installed]:
+    def list(self, pattern: str = "") -> tuple[Installed, ...]:
         """The models here by name; with a pattern, those whose short or full name it fits.
 
         A pattern is a glob, or without `*`, `?` and `[` the beginning of a name.
@@ -159,22 +160,20 @@ class Client:
         if not any(mark in pattern for mark in "*?["):
             pattern += "*"
         found = [self._installed(entry) for entry in self.store.entries() if entry.name is not None]
-        return sorted(
-            (
-                model
-                for model in found
-                if any(fnmatch.fnmatchcase(n, pattern) for n in (model.short_name, model.name))
-            ),
-            key=lambda model: model.name,
+        fits = (
+            model
+            for model in found
+            if any(fnmatch.fnmatchcase(name, pattern) for name in (model.short_name, model.name))
         )
+        return tuple(sorted(fits, key=lambda model: model.name))
 
     def get(self, name: str) -> Installed:
         """The model with this name. Raises NotFoundError and InvalidReferenceError."""
         return self._installed(self._entry(name))
 
-    def remove(self, names: Sequence[str]) -> list[Installed]:
+    def remove(self, names: Sequence[str]) -> tuple[Installed, ...]:
         """Delete names, all or none; the bytes stay until `prune`. Raises NotFoundError."""
-        models = [self.get(name) for name in names]
+        models = tuple(map(self.get, names))
         self.store.untag({model.name for model in models})
         return models
 
@@ -200,7 +199,7 @@ class Client:
             client.close()
         self._clients.clear()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -38,6 +38,15 @@ class Garbage:
     def __bool__(self) -> bool:
         return bool(self.blobs or self.drafts or self.strays)
 
+    def still(self, later: "Garbage") -> "Garbage":
+        """The part of this plan that is in a later one as well."""
+        blobs, drafts, strays = set(later.blobs), set(later.drafts), set(later.strays)
+        return Garbage(
+            tuple(pair for pair in self.blobs if pair in blobs),
+            tuple(file for file in self.drafts if file in drafts),
+            tuple(file for file in self.strays if file in strays),
+        )
+
     def only(self, digests: Iterable[Digest]) -> "Garbage":
         """The part of the plan that concerns these blobs."""
         wanted = set(digests)

@@ -164,12 +164,7 @@ class Store:
             return garbage
         self.prepare()
         with self._files.locked(self._lock, exclusive=True):
-            now = self._plan()
-            swept = Garbage(
-                blobs=tuple(pair for pair in garbage.blobs if pair in set(now.blobs)),
-                drafts=tuple(file for file in garbage.drafts if file in set(now.drafts)),
-                strays=tuple(file for file in garbage.strays if file in set(now.strays)),
-            )
+            swept = garbage.still(self._plan())
             aside = [self._set_aside(file.path) for _, file in swept.blobs]
             drafts = tuple(file for file in swept.drafts if self._blobs.remove_draft(file.path))
             if aside:
