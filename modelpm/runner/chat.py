@@ -1,0 +1,116 @@
+"""What a conversation is to a model that remembers nothing: each question with all before it.
+
+The prompt of every turn is rendered from the whole history; the engine finds by itself how much of
+it is in its cache. When the history outgrows the context the oldest turns are forgotten for good.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from modelpm.errors import RunnerError
+from modelpm.runner.engine import Engine, Finished, Piece, Sampling
+
+MAX_MESSAGES = 10_000
+"""Messages of a history: the oldest turns go, whatever the context holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What somebody said: `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+Render = Callable[[Sequence[Message]], str]
+"""The model's template: from messages to the prompt up to where the answer begins."""
+
+
+class Conversation:
+    """A talk with a loaded engine. Not for several threads, `stop` excepted.
+
+    `opening` are turns before the first question, and forgotten as turns are; `system` never is.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        render: Render,
+        sampling: Sampling | None = None,
+        *,
+        system: str = "",
+        opening: Sequence[Message] = (),
+    ) -> None:
+        self.sampling = sampling or Sampling()
+        self.system = system
+        self.finished: Finished | None = None
+        """How the last answer ended; None while there is none, or it was given up."""
+        self._engine = engine
+        self._render = render
+        self._opening = tuple(opening)
+        self._turns = list(opening)
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """What the model will be reminded of: the system message, then the turns."""
+        head = (Message("system", self.system),) if self.system else ()
+        return (*head, *self._turns)
+
+    def ask(self, question: str) -> Iterator[str]:
+        """The answer in pieces, as they come. Closing the iterator stops the answer.
+
+        What was answered is remembered, whole or not; a question without any answer is not.
+        Raises RunnerError, with both counts, when the question alone is longer than the context.
+        """
+        self.finished = None
+        self._turns.append(Message("user", question))
+        said: list[str] = []
+        try:
+            prompt = self._fitting()
+            for event in self._engine.generate(prompt, self.sampling):
+                if isinstance(event, Piece) and event.text:
+                    said.append(event.text)
+                    yield event.text
+                elif isinstance(event, Finished):
+                    self.finished = event
+        finally:
+            self._remember("".join(said))
+
+    def stop(self) -> None:
+        """End the answer under way. From any thread or signal handler."""
+        self._engine.stop()
+
+    def reset(self) -> None:
+        """Forget all turns but the opening ones."""
+        self._turns[:] = self._opening
+
+    def _remember(self, answer: str) -> None:
+        if answer or (self.finished and self.finished.reason != "stopped"):
+            self._turns.append(Message("assistant", answer))
+        else:
+            self._turns.pop()
+
+    def _fitting(self) -> str:
+        """The prompt, after as many of the oldest turns are forgotten as it takes."""
+        context = self._engine.context_length
+        room = min(self.sampling.num_predict or context, context // 4)
+        while True:
+            prompt = self._render(self.history)
+            tokens = self._engine.count(prompt)
+            if len(self._turns) <= MAX_MESSAGES and tokens <= context - room:
+                return prompt
+            if not self._forget():
+                break
+        if tokens < context:
+            return prompt  # a short answer is better than none
+        raise RunnerError(
+            f"the question has {tokens} tokens with all that belongs to it, and the context only "
+            f"{context} (shorten it, or raise num_ctx)"
+        )
+
+    def _forget(self) -> bool:
+        """Drop the oldest turn, up to the next question; False when only the question is left."""
+        questions = (n for n, each in enumerate(self._turns) if n and each.role == "user")
+        end = next(questions, 0)
+        del self._turns[:end]
+        return end > 0
