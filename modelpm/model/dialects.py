@@ -1,0 +1,291 @@
+"""Who writes models into registries, and what their media types mean: one table.
+
+A new dialect is a new row of DIALECTS. Sources: ollama's manifest/ and types/model, Docker's
+model-distribution, CNCF ModelPack's spec.md and config.md, KitOps' mediaType.go, the ORAS CLI.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from modelpm.errors import ModelError, NotFoundError
+from modelpm.oci.descriptor import Descriptor
+from modelpm.oci.manifest import Child, Manifest, is_manifest
+
+
+class Role(StrEnum):
+    """What a layer is for."""
+
+    WEIGHTS = "weights"
+    PROJECTOR = "projector"
+    ADAPTER = "adapter"
+    CONFIG = "config"
+    TEMPLATE = "template"
+    SYSTEM = "system"
+    PARAMETERS = "parameters"
+    LICENSE = "license"
+    MESSAGES = "messages"
+    TOKENIZER = "tokenizer"
+    DOCUMENT = "document"
+    OTHER = "other"
+
+
+Keys = tuple[str, ...]
+"""Where a fact is in the JSON of the config: the keys from the outside in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One row: how to tell that a manifest is written so, and how to read it then.
+
+    `roles` goes by a layer's media type; a key also covers every type that begins with it and a
+    dot, and the longest key wins. Where it says nothing, or `by_name` is set, the file's name
+    tells more. `packed` are the endings of media types whose layer is an archive of files.
+    """
+
+    name: str
+    artifact_types: frozenset[str] = frozenset()
+    config_types: frozenset[str] = frozenset()
+    layer_prefixes: tuple[str, ...] = ()
+    roles: tuple[tuple[str, Role], ...] = ()
+    facts: tuple[tuple[str, Keys], ...] = ()
+    by_name: bool = False
+    packed: tuple[str, ...] = ()
+    unnamed_shards: bool = False
+
+    def role(self, descriptor: Descriptor, name: str) -> Role:
+        """What this layer is for; `name` is its file's, or "" where nobody says."""
+        kind = descriptor.media_type
+        keys = [key for key, _ in self.roles if kind == key or kind.startswith(f"{key}.")]
+        if keys:
+            role = dict(self.roles)[max(keys, key=len)]
+            return _refined(role, name) if self.by_name else role
+        return _refined(_by_ending(name), name) if self.by_name else Role.OTHER
+
+    def is_packed(self, descriptor: Descriptor) -> bool:
+        """Whether the layer is an archive, whose bytes are not the file's."""
+        return descriptor.media_type.endswith(self.packed)
+
+
+_CNCF = "application/vnd.cncf.model"
+_CNAI = "application/vnd.cnai.model"
+_DOCKER = "application/vnd.docker.ai"
+_KIT = "application/vnd.kitops.modelkit"
+_OLLAMA = "application/vnd.ollama.image"
+
+_MODELPACK_ROLES = (
+    ("weight", Role.WEIGHTS),
+    ("weight.config", Role.CONFIG),
+    ("doc", Role.DOCUMENT),
+    ("code", Role.OTHER),
+    ("dataset", Role.OTHER),
+)
+_ARCHIVES = (".tar", ".tar+gzip", ".tar+zstd", "+gzip", "+zstd")
+
+OLLAMA = Dialect(
+    name="ollama",
+    layer_prefixes=(f"{_OLLAMA}.",),
+    roles=(
+        (f"{_OLLAMA}.model", Role.WEIGHTS),
+        (f"{_OLLAMA}.tensor", Role.WEIGHTS),
+        (f"{_OLLAMA}.projector", Role.PROJECTOR),
+        (f"{_OLLAMA}.adapter", Role.ADAPTER),
+        (f"{_OLLAMA}.template", Role.TEMPLATE),
+        (f"{_OLLAMA}.prompt", Role.TEMPLATE),
+        (f"{_OLLAMA}.system", Role.SYSTEM),
+        (f"{_OLLAMA}.params", Role.PARAMETERS),
+        (f"{_OLLAMA}.license", Role.LICENSE),
+        (f"{_OLLAMA}.messages", Role.MESSAGES),
+        (f"{_OLLAMA}.json", Role.CONFIG),
+    ),
+    facts=(
+        ("family", ("model_family",)),
+        ("parameter_size", ("model_type",)),
+        ("quantization", ("file_type",)),
+        ("format", ("model_format",)),
+        ("context_length", ("context_length",)),
+    ),
+)
+DOCKER_AI = Dialect(
+    name="docker-ai",
+    config_types=frozenset(
+        {f"{_DOCKER}.model.config.v0.1+json", f"{_DOCKER}.model.config.v0.2+json"}
+    ),
+    layer_prefixes=(f"{_DOCKER}.",),
+    roles=(
+        (f"{_DOCKER}.gguf", Role.WEIGHTS),
+        (f"{_DOCKER}.safetensors", Role.WEIGHTS),
+        (f"{_DOCKER}.dduf", Role.WEIGHTS),
+        (f"{_DOCKER}.mmproj", Role.PROJECTOR),
+        (f"{_DOCKER}.chat.template.jinja", Role.TEMPLATE),
+        (f"{_DOCKER}.license", Role.LICENSE),
+        (f"{_DOCKER}.vllm.config", Role.CONFIG),
+    ),
+    facts=(
+        ("family", ("config", "architecture")),
+        ("parameter_size", ("config", "parameters")),
+        ("quantization", ("config", "quantization")),
+        ("format", ("config", "format")),
+        ("context_length", ("config", "context_size")),
+    ),
+    by_name=True,
+    packed=(".tar",),
+    unnamed_shards=True,
+)
+MODELPACK = Dialect(
+    name="modelpack",
+    artifact_types=frozenset({f"{_CNCF}.manifest.v1+json", f"{_CNAI}.manifest.v1+json"}),
+    config_types=frozenset({f"{_CNCF}.config.v1+json", f"{_CNAI}.config.v1+json"}),
+    layer_prefixes=(f"{_CNCF}.", f"{_CNAI}."),
+    roles=tuple((f"{base}.{k}", role) for base in (_CNCF, _CNAI) for k, role in _MODELPACK_ROLES),
+    facts=(
+        ("family", ("descriptor", "family")),
+        ("parameter_size", ("config", "paramSize")),
+        ("quantization", ("config", "quantization")),
+        ("format", ("config", "format")),
+    ),
+    by_name=True,
+    packed=_ARCHIVES,
+)
+KITOPS = Dialect(
+    name="kitops",
+    artifact_types=frozenset({f"{_KIT}.manifest.v1+json"}),
+    config_types=frozenset({f"{_KIT}.config.v1+json"}),
+    layer_prefixes=(f"{_KIT}.",),
+    roles=(
+        (f"{_KIT}.model", Role.WEIGHTS),
+        (f"{_KIT}.modelpart", Role.OTHER),
+        (f"{_KIT}.docs", Role.DOCUMENT),
+    ),
+    packed=_ARCHIVES,
+)
+ORAS = Dialect(name="oras", by_name=True)
+"""Any artifact with a GGUF in it, by title or by magic; its media types say nothing."""
+
+DIALECTS = (OLLAMA, DOCKER_AI, MODELPACK, KITOPS)
+"""In the order in which they are tried; ORAS is what remains."""
+
+TITLE = "org.opencontainers.image.title"
+_MARKS = {"io.opendatahub.modelcar.manifest.type": "modelpack", "org.cncf.model.model": "true"}
+_ATTESTED = "vnd.docker.reference.type"
+
+_STRANGERS = (
+    ("application/vnd.dev.cosign.", "a signature"),
+    ("application/vnd.dev.sigstore.", "a signature"),
+    ("application/vnd.in-toto", "an attestation"),
+    ("application/vnd.cyclonedx", "a bill of materials"),
+    ("application/spdx", "a bill of materials"),
+    ("application/vnd.cncf.helm.", "a Helm chart"),
+    ("application/vnd.wasm.", "a WebAssembly module"),
+    ("application/vnd.docker.plugin", "a docker plugin"),
+    ("application/vnd.oci.image.config.", "an ordinary container image"),
+    ("application/vnd.docker.container.image.", "an ordinary container image"),
+)
+
+
+def recognise(manifest: Manifest) -> Dialect:
+    """The row that this image manifest is written in. Raises ModelError for what is no model.
+
+    Any of artifact type, config type and layer types is enough, because writers forget some.
+    The row ORAS may still turn out to hold no model: `Model.read` looks into the layers.
+    """
+    if manifest.config is None:
+        raise ModelError("an index holds models, but is none: choose one of its children")
+    for dialect in DIALECTS:
+        if (
+            manifest.artifact_type in dialect.artifact_types
+            or manifest.config.media_type in dialect.config_types
+            or any(layer.media_type.startswith(dialect.layer_prefixes) for layer in manifest.layers)
+        ):
+            return dialect
+    titles = (layer.annotations.get(TITLE, "") for layer in manifest.layers)
+    if any(title.lower().endswith(".gguf") for title in titles):
+        return ORAS
+    stranger = _stranger(manifest, manifest.config)
+    if stranger is not None:
+        raise ModelError(f"{manifest.digest} is {stranger}, not a model")
+    return ORAS
+
+
+def choose(index: Manifest, architecture: str | None = None) -> Descriptor:
+    """Which child of an index is the model: by its artifact type, then by its platform.
+
+    `architecture` is Go's word (`amd64`, `arm64`), by default this machine's. The first that fits
+    is taken (image-index.md). The child may be an index again. Raises NotFoundError.
+    """
+    children = [child for child in index.children if _is_candidate(child)]
+    models = [child for child in children if _is_marked(child.descriptor)]
+    wanted = architecture or _machine()
+    for fits in (("linux", wanted), None, ("unknown", "unknown")):
+        for child in models or children:
+            platform = child.platform
+            if (platform and (platform.os, platform.architecture)) == fits:
+                return child.descriptor
+    if models:
+        return models[0].descriptor
+    raise NotFoundError(
+        f"the index {index.digest} has no model and nothing for linux/{wanted} among its "
+        f"{len(index.children)} entries"
+    )
+
+
+def _is_candidate(child: Child) -> bool:
+    return is_manifest(child.descriptor) and _ATTESTED not in child.descriptor.annotations
+
+
+def _is_marked(descriptor: Descriptor) -> bool:
+    """Whether the index itself says that this child is a model."""
+    told = descriptor.annotations
+    return any(descriptor.artifact_type in dialect.artifact_types for dialect in DIALECTS) or any(
+        told.get(key) == value for key, value in _MARKS.items()
+    )
+
+
+def _machine() -> str:
+    import platform  # noqa: PLC0415 - lazy: start-up time
+
+    names: Mapping[str, str] = {"x86_64": "amd64", "aarch64": "arm64"}
+    machine = platform.machine().lower()
+    return names.get(machine, machine)
+
+
+def _stranger(manifest: Manifest, config: Descriptor) -> str | None:
+    layers = (layer.media_type for layer in manifest.layers[:1])
+    told = [manifest.artifact_type or "", *layers, config.media_type]
+    return next((what for start, what in _STRANGERS if _any_starts(told, start)), None)
+
+
+def _any_starts(texts: Iterable[str], start: str) -> bool:
+    return any(text.startswith(start) for text in texts)
+
+
+_ENDINGS = (
+    ((".gguf", ".safetensors"), Role.WEIGHTS),
+    ((".json", ".jinja", ".model", ".yaml", ".yml"), Role.CONFIG),
+    ((".md", ".txt", ".pdf", ".rst"), Role.DOCUMENT),
+)
+_LEGAL = re.compile(r"(licen[sc]e|copying)")
+_REFINED = {
+    Role.WEIGHTS: (
+        (re.compile(r"mmproj"), Role.PROJECTOR),
+        (re.compile(r"(^|[-_.])(lora|adapter)([-_.]|$)"), Role.ADAPTER),
+    ),
+    Role.CONFIG: (
+        (re.compile(r"chat_template"), Role.TEMPLATE),
+        (re.compile(r"tokenizer"), Role.TOKENIZER),
+    ),
+    Role.DOCUMENT: ((_LEGAL, Role.LICENSE),),
+}
+
+
+def _by_ending(name: str) -> Role:
+    base = name.lower().rpartition("/")[2]
+    if _LEGAL.match(base):
+        return Role.DOCUMENT
+    return next((role for ends, role in _ENDINGS if base.endswith(ends)), Role.OTHER)
+
+
+def _refined(role: Role, name: str) -> Role:
+    base = name.lower().rpartition("/")[2]
+    return next((finer for word, finer in _REFINED.get(role, ()) if word.search(base)), role)
