@@ -11,7 +11,6 @@
 """
 
 import argparse
-import hashlib
 import json
 import re
 import signal
@@ -22,8 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from artifact import OCI_INDEX, OCI_MANIFEST, REF_NAME, Artifact, digest_of
 from faults import Rules, Scripted, error_answer
 from loopback import Answer, Headers, Origin, Pace, Request
+from ollama_artifacts import llama2
 from tokenserver import TokenServer, parse_basic
 
 __all__ = [
@@ -42,10 +43,6 @@ __all__ = [
     "TokenServer",
     "main",
 ]
-
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-REF_NAME = "org.opencontainers.image.ref.name"
 
 OLLAMA_QUIRKS: Rules = (
     {"path": "/manifests/", "method": "HEAD", "status": 404},
@@ -69,7 +66,7 @@ class Content:
 
     def add_blob(self, content: bytes, digest: str | None = None) -> str:
         """Hold a blob, under a false digest if one is given. Returns the digest."""
-        digest = digest or _digest(content)
+        digest = digest or digest_of(content)
         self.blobs[digest] = content
         return digest
 
@@ -77,7 +74,7 @@ class Content:
         self, repository: str, tag: str | None, raw: bytes, media_type: str = OCI_MANIFEST
     ) -> str:
         """Hold a manifest's bytes as they are, tagged if there is a tag. Returns the digest."""
-        digest = _digest(raw)
+        digest = digest_of(raw)
         self.manifests[digest] = (raw, media_type)
         tags = self.tags.setdefault(repository, {})
         if tag is not None:
@@ -103,6 +100,13 @@ class Content:
             "layers": [self._descriptor(*layer) for layer in layers],
         } | members
         return self.add_manifest(repository, tag, json.dumps(document).encode())
+
+    def add(self, repository: str, tag: str | None, artifact: Artifact) -> str:
+        """Hold an artifact and, if it is an index, what is below it. Returns the digest."""
+        for digest, content in artifact.all_blobs.items():
+            self.add_blob(content, digest)
+        self._add_tree(repository, tag, artifact.descriptor)
+        return artifact.digest
 
     def add_layout(self, repository: str, path: Path, tag: str = "latest") -> None:
         """Hold an OCI image layout. An entry's tag is its ref.name, else `tag`."""
@@ -164,6 +168,7 @@ class Registry(Scripted):
         self.auth = auth
         self.page_size = page_size
         self.has_referrers = has_referrers
+        self.add = self.content.add
         self.add_blob = self.content.add_blob
         self.add_manifest = self.content.add_manifest
         self.add_artifact = self.content.add_artifact
@@ -306,10 +311,6 @@ def _object(raw: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve layouts until SIGINT or SIGTERM; prints the address when it is ready."""
     parser = argparse.ArgumentParser(description="Serve OCI image layouts on loopback.")
@@ -322,6 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, _, folder = layout.partition("=")
         repository, _, tag = name.partition(":")
         content.add_layout(repository, Path(folder), tag or "latest")
+    if options.llama2:
+        for tag, artifact in llama2(Path(__file__).parent / "llama2").items():
+            content.add("library/llama2", tag, artifact)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
