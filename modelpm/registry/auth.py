@@ -1,0 +1,310 @@
+"""Challenges and tokens: what to say to a registry that asks who is there, and to whom not to.
+
+Source: RFC 9110, 11 (challenges); distribution's token and OAuth 2 specifications. Credentials go
+to the registry itself, and to token services on its own origin, of a short table, or that the user
+trusts. A token goes to its registry.
+"""
+
+import base64
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+from modelpm.errors import AuthenticationError, InvalidManifestError, RegistryError
+from modelpm.oci.manifest import load_json
+from modelpm.registry.credentials import Credential, CredentialSource, Kind
+from modelpm.registry.failure import of_answer, read_refusal
+from modelpm.registry.task import Scope
+from modelpm.registry.url import Origin, is_internal
+
+MAX_CHALLENGES = 16
+MAX_HEADER = 64 * 2**10
+
+_REALMS = {
+    "docker.io": "https://auth.docker.io",
+    "registry.gitlab.com": "https://gitlab.com",
+    "nvcr.io": "https://authn.nvidia.com",
+}
+"""Registries whose token service, run by the same people, stands elsewhere."""
+
+_CLIENT_ID = "modelpm"
+_DEFAULT_LIFETIME = 60.0
+_MAX_LIFETIME = 86_400.0
+_RENEW_AFTER = 0.8
+_SHORTEST_SCRUBBED = 4
+
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
+_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+|(?=,)|$)")
+_PARAMETER = re.compile(
+    rf'[\s,]*({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))[ \t]*(?=,|$)', re.DOTALL
+)
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
+_ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to say who we are: the scheme and the names of its parameters in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A token service's answer."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Demand:
+    """What tokens are kept by: who issues them, for whom, for what."""
+
+    realm: str
+    service: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str
+    renew_at: float
+
+
+Send = Callable[[str, str, Mapping[str, str], Mapping[str, str] | None], Reply]
+"""(method, URL, headers, form): ask a token service. Retries, is bounded, raises RegistryError."""
+
+
+class Auth:
+    """What is known about getting into one registry. Threads may share it.
+
+    Tokens are fetched one at a time, so that many threads need but one. Times are of `clock`.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        credentials: CredentialSource,
+        send: Send,
+        clock: Callable[[], float],
+        trusted_realms: Collection[str] = (),
+    ) -> None:
+        self._host = host
+        self._source = credentials
+        self._send = send
+        self._clock = clock
+        trusted = (*trusted_realms, *(_REALMS[name] for name in _REALMS if name == host))
+        self._trusted = frozenset(map(Origin.of, trusted))
+        self._lock = threading.RLock()
+        self._found: dict[str, Credential | None] = {}
+        self._has_basic = False
+        self._last: _Demand | None = None
+        self._demands: dict[Scope, _Demand] = {}
+        self._tokens: dict[_Demand, _Token] = {}
+        self._rotated: dict[str, str] = {}
+
+    def is_anonymous(self, repository: str) -> bool:
+        """Whether nobody has logged in for this repository. May raise AuthenticationError."""
+        return self._credential(repository) is None
+
+    def preempt(self, origin: Origin, scope: Scope) -> str | None:
+        """What to say before being asked: what was asked for the last time, if anything."""
+        with self._lock:
+            credential = self._credential(scope.repository)
+            if self._has_basic and credential is not None and credential.kind is Kind.PASSWORD:
+                return _basic(credential)
+            demand = self._demands.get(scope)
+            if demand is None and self._last is not None:
+                demand = _Demand(self._last.realm, self._last.service, _scopes(scope, ""))
+            if demand is None:
+                return None
+            return self._bearer(origin, demand, credential, None)
+
+    def answer(self, origin: Origin, header: str, scope: Scope, refused: str | None) -> str | None:
+        """What to say to a WWW-Authenticate header; None if there is nothing new to say.
+
+        `refused` is what was said before. Raises AuthenticationError, RegistryError.
+        """
+        challenges = {challenge.scheme: challenge for challenge in parse_challenges(header)}
+        bearer = challenges.get("bearer")
+        with self._lock:
+            credential = self._credential(scope.repository)
+            value = None
+            if bearer is not None and bearer.parameters.get("realm"):
+                demand = _Demand(
+                    bearer.parameters["realm"],
+                    bearer.parameters.get("service", ""),
+                    _scopes(scope, bearer.parameters.get("scope", "")),
+                )
+                value = self._bearer(origin, demand, credential, refused)
+                self._last = self._demands[scope] = demand
+            elif "basic" in challenges and credential is not None:
+                self._has_basic = True
+                value = _basic(credential)
+        return None if value == refused else value
+
+    def scrub(self, text: str) -> str:
+        """The text without the secrets known here: servers repeat what they were sent."""
+        with self._lock:
+            secrets = [token.value for token in self._tokens.values()]
+            for credential in filter(None, self._found.values()):
+                secrets += [credential.secret, _basic(credential).partition(" ")[2]]
+            secrets += self._rotated.values()
+        for secret in secrets:
+            if len(secret) >= _SHORTEST_SCRUBBED:
+                text = text.replace(secret, "***")
+        return text
+
+    def _credential(self, repository: str) -> Credential | None:
+        with self._lock:
+            if repository not in self._found:
+                self._found[repository] = self._source.find(self._host, repository)
+            return self._found[repository]
+
+    def _bearer(
+        self, origin: Origin, demand: _Demand, credential: Credential | None, refused: str | None
+    ) -> str:
+        if credential is not None and credential.kind is Kind.REGISTRY_TOKEN:
+            return f"Bearer {credential.secret}"
+        token = self._tokens.get(demand)
+        if token is None or token.renew_at <= self._clock() or f"Bearer {token.value}" == refused:
+            self._check_realm(origin, demand.realm, credential)
+            token = self._tokens[demand] = self._fetch(demand, credential)
+        return f"Bearer {token.value}"
+
+    def _check_realm(self, origin: Origin, realm: str, credential: Credential | None) -> None:
+        """Raises AuthenticationError unless the realm may be sent what we have."""
+        asks = f"signing in to {self._host}: it sends its users to"
+        try:
+            target = Origin.of(realm)
+        except RegistryError as error:
+            raise AuthenticationError(f"{asks} a strange place: {error}") from None
+        if target == origin:
+            return
+        if target.scheme == "http" and origin.scheme == "https":
+            raise AuthenticationError(f"{asks} {target} without TLS; refused")
+        if credential is not None and target not in self._trusted:
+            raise AuthenticationError(
+                f"{asks} {target}, which is another server; your credentials were not sent"
+            )
+        if target.host != origin.host and target not in self._trusted and is_internal(target.host):
+            raise AuthenticationError(f"{asks} {target}, an internal address; refused")
+
+    def _fetch(self, demand: _Demand, credential: Credential | None) -> _Token:
+        asked_at = self._clock()
+        reply = self._exchange(demand, credential)
+        if reply.status != HTTPStatus.OK:
+            raise self._denied(demand, reply, credential)
+        document = _document(reply.body)
+        value = document.get("token") or document.get("access_token")
+        if not isinstance(value, str) or _ACCESS_TOKEN.fullmatch(value) is None:
+            raise RegistryError(
+                f"signing in to {self._host}: {Origin.of(demand.realm)} gave no token"
+            )
+        rotated = document.get("refresh_token")
+        if isinstance(rotated, str) and credential and credential.kind is Kind.IDENTITY_TOKEN:
+            self._rotated[credential.secret] = rotated
+        return _Token(value, asked_at + _RENEW_AFTER * _lifetime(document.get("expires_in")))
+
+    def _exchange(self, demand: _Demand, credential: Credential | None) -> Reply:
+        realm = demand.realm.partition("#")[0]
+        if credential is not None and credential.kind is Kind.IDENTITY_TOKEN:
+            form = {
+                "grant_type": "refresh_token",
+                "service": demand.service,
+                "client_id": _CLIENT_ID,
+                "scope": " ".join(demand.scopes),
+                "refresh_token": self._rotated.get(credential.secret, credential.secret),
+            }
+            reply = self._send("POST", realm, {}, form)
+            if reply.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+                return reply
+        query = [("scope", scope) for scope in demand.scopes]
+        if demand.service:
+            query.insert(0, ("service", demand.service))
+        url = realm + ("&" if "?" in realm else "?") * bool(query) + urlencode(query)
+        basic = None if credential is None else _basic(credential)
+        return self._send("GET", url, attach({}, url, Origin.of(realm), basic), None)
+
+    def _denied(self, demand: _Demand, reply: Reply, credential: Credential | None) -> Exception:
+        """400 is what OAuth 2 services say to an identity token that is no longer good."""
+        refusal = read_refusal(self.scrub(reply.body.decode("utf-8", "replace")).encode())
+        status = reply.status
+        if status == HTTPStatus.BAD_REQUEST and credential:
+            status = HTTPStatus.UNAUTHORIZED
+        task = f"signing in to {self._host} at {Origin.of(demand.realm)}"
+        elsewhere = "the token service" if status == HTTPStatus.NOT_FOUND else ""
+        return of_answer(task, self._host, status, refusal, elsewhere=elsewhere)
+
+
+def attach(
+    headers: Mapping[str, str], url: str, origin: Origin, value: str | None
+) -> dict[str, str]:
+    """The headers with this Authorization: the one place that adds it.
+
+    `origin` is whom it belongs to. Raises RegistryError for a URL of any other.
+    """
+    if value is None:
+        return dict(headers)
+    if Origin.of(url) != origin:
+        raise RegistryError(f"refused to send what belongs to {origin} to {Origin.of(url)}")
+    return {**headers, "Authorization": value}
+
+
+def parse_challenges(header: str) -> tuple[Challenge, ...]:
+    """Read a WWW-Authenticate header, which may hold several challenges (RFC 9110, 11.6.1).
+
+    What cannot be read ends the list. Of two challenges with one scheme the first counts for us.
+    """
+    text = header[:MAX_HEADER]
+    found: dict[str, Challenge] = {}
+    position = 0
+    for _ in range(MAX_CHALLENGES):
+        match = _SCHEME.match(text, position)
+        if match is None:
+            break
+        parameters, position = _parse_parameters(text, match.end())
+        found.setdefault(match[1].lower(), Challenge(match[1].lower(), parameters))
+    return tuple(found.values())
+
+
+def _parse_parameters(text: str, position: int) -> tuple[dict[str, str], int]:
+    """The parameters from here up to the next scheme, and where that begins."""
+    parameters: dict[str, str] = {}
+    while (match := _PARAMETER.match(text, position)) is not None:
+        quoted, bare = match[2], match[3]
+        value = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+        parameters.setdefault(match[1].lower(), value)
+        position = match.end()
+    if not parameters and (token := _TOKEN68.match(text, position)) is not None:
+        position = token.end()
+    return parameters, position
+
+
+def _scopes(scope: Scope, asked: str) -> tuple[str, ...]:
+    """The scopes that the registry asks for, else our own."""
+    return tuple(dict.fromkeys(asked.split())) or ((str(scope),) if scope.repository else ())
+
+
+def _basic(credential: Credential) -> str:
+    pair = f"{credential.username}:{credential.secret}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _document(body: bytes) -> dict[str, object]:
+    try:
+        document = load_json(body)
+    except InvalidManifestError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _lifetime(expires_in: object) -> float:
+    if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
+        return _DEFAULT_LIFETIME
+    return min(float(expires_in), _MAX_LIFETIME) if expires_in > 0 else _DEFAULT_LIFETIME

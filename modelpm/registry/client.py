@@ -1,0 +1,399 @@
+"""HTTP to one registry, through one door.
+
+The protocol's skeleton is oras: its URLs, its lists, its requests for blobs. All that it asks goes
+through `do_request`, which is ours: who may be told a secret, where a redirect may lead, how long
+to wait, how often to try, how much to read. No other module knows oras or requests.
+"""
+
+import io
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import oras.container
+import oras.provider
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from modelpm import __version__
+from modelpm.errors import RegistryError
+from modelpm.oci.manifest import MAX_BYTES
+from modelpm.registry.auth import Auth, Reply, attach
+from modelpm.registry.connection import POOLS, checked_ca, speaks_tls
+from modelpm.registry.credentials import CredentialSource
+from modelpm.registry.failure import Refusal, of_answer, of_exception, read_refusal
+from modelpm.registry.limits import Attempts, Limits
+from modelpm.registry.task import PULLS, Task
+from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
+
+__all__ = ["DEFAULT_LIMITS", "Limits", "RegistryClient"]
+
+DEFAULT_LIMITS = Limits()
+
+_API_HOSTS = {"docker.io": "registry-1.docker.io"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+_BLOCK = 2**20
+_PIECE = 64 * 2**10
+_LOG = logging.getLogger("modelpm.registry")
+
+# oras complains on its own logger. Without any handler, logging would print that.
+logging.getLogger("oras").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request; `seconds` may pass without a byte of its answer."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    seconds: float
+    data: Any = None
+    json: Any = None
+
+
+class _Adapter(HTTPAdapter):
+    """Many connections, read in large blocks, each answer's head on time."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, blocksize=_BLOCK, **options)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> urllib3.ProxyManager:
+        manager: urllib3.ProxyManager = super().proxy_manager_for(
+            proxy, blocksize=_BLOCK, **options
+        )
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+class _Session(requests.Session):
+    """Sends a request and nothing else: no cookie is kept, no netrc read, no redirect looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # An auth of any kind keeps requests from looking into netrc.
+        self.auth = _unchanged
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self.headers.clear()
+        self.headers.update({"User-Agent": f"modelpm/{__version__}", "Accept": "*/*"})
+        adapter = _Adapter(pool_connections=16, pool_maxsize=64)
+        self.mount("https://", adapter)
+        self.mount("http://", adapter)
+
+    def get_redirect_target(self, _response: requests.Response) -> str | None:
+        # requests would read the redirect's body, however long, to prepare a request never made.
+        return None
+
+
+class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has no types
+    """Requests to the registry at `host`, which is spelled as a Reference has it.
+
+    `plain_http`: True is http and False https. None is https, except that on this machine the
+    registry is asked which of them it speaks. `ca_file` is a PEM file of authorities to trust
+    instead of the usual ones. `on_wait` is told seconds and reason before each wait, from any
+    thread. `trusted_realms` are origins of token services that may see our credentials.
+
+    Methods raise RegistryError, AuthenticationError and NotFoundError. Threads may share it.
+    """
+
+    _prefix: str | None
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        credentials: CredentialSource,
+        plain_http: bool | None = None,
+        ca_file: str | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        on_wait: Callable[[float, str], None] = lambda _seconds, _reason: None,
+        trusted_realms: Collection[str] = (),
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(hostname=_API_HOSTS.get(host, host))
+        self.host = host
+        self.limits = limits
+        self.clock = clock
+        self.session = _Session()
+        self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
+        self._sleep = sleep
+        self._on_wait = on_wait
+        self._verify = True if ca_file is None else checked_ca(ca_file)
+        self._server = Origin.of(f"https://{self.hostname}")
+        self.prefix = None if plain_http is None else ("https", "http")[plain_http]
+
+    @property
+    def prefix(self) -> str:
+        """`https` or `http`: what this registry speaks. oras begins each URL with it."""
+        if self._prefix is None and is_loopback(self._server.host):
+            try:
+                tls = speaks_tls(self._server.host, self._server.port, self.limits.connect)
+            except OSError:
+                # Nobody answers now; the request will say so better.
+                return "https"
+            self._prefix = "https" if tls else "http"
+        return self._prefix or "https"
+
+    @prefix.setter
+    def prefix(self, scheme: str | None) -> None:
+        self._prefix = scheme
+
+    @property
+    def origin(self) -> Origin:
+        """Whom this registry's secrets belong to."""
+        return Origin.of(f"{self.prefix}://{self.hostname}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.session.close()
+
+    def attempts(self) -> Attempts:
+        """The attempts at a new piece of work."""
+        return Attempts(self.limits, self._sleep, self._on_wait)
+
+    def get_container(self, name: str | oras.container.Container) -> oras.container.Container:
+        """The builder of URLs for a repository of this registry, whatever its name looks like."""
+        if isinstance(name, oras.container.Container):
+            return name
+        container = oras.container.Container("repository", registry=self.hostname)
+        container.namespace, _, container.repository = name.rpartition("/")
+        return container
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """Ask, and answer what the registry asks back. An answer of any status is returned.
+
+        With `stream` the body is left to be read, without any check but that nothing encodes it;
+        otherwise it has been read, up to 4 MiB. GET and HEAD are tried again and redirected.
+        """
+        task = Task.of(self.host, method, url)
+        sent = {**(headers or {}), "Accept-Encoding": "identity"}
+        call = _Call(method, url, sent, self.limits.no_progress, data, json)
+
+        def once() -> requests.Response:
+            response = self._authorised(task, call)
+            if not is_success(response):
+                self._load(response, self.limits.small_body, cut=True)
+            elif not stream:
+                self._load(response, MAX_BYTES)
+            return response
+
+        response = self._persist(task.words, once, method in PULLS)
+        encoding = response.headers.get("Content-Encoding", "").strip().lower()
+        if is_success(response) and encoding not in ("", "identity"):
+            response.close()
+            raise RegistryError(f"{task.words}: the content comes encoded as {encoding:.50}")
+        return response
+
+    def check(self, response: requests.Response) -> None:
+        """Raises what an answer means unless it is one of success."""
+        if is_success(response):
+            return
+        asked = response.history[0] if response.history else response
+        task = Task.of(self.host, str(asked.request.method), asked.url)
+        refusal = read_refusal(response.content)
+        raise of_answer(
+            task.words,
+            self.host,
+            response.status_code,
+            Refusal(refusal.code, self.auth.scrub(refusal.message)),
+            anonymous=self.auth.is_anonymous(task.scope.repository),
+            elsewhere="" if self.is_home(response) else Origin.of(response.url).authority,
+        )
+
+    def is_home(self, response: requests.Response) -> bool:
+        """Whether the answer, and every redirect that led to it, is the registry's own."""
+        return all(Origin.of(hop.url) == self.origin for hop in (response, *response.history))
+
+    def pages(self, url: str, accept: str = "application/json") -> Iterator[requests.Response]:
+        """The pages of a list, each read whole. Raises RegistryError past the limits of a list."""
+        seen: set[str] = set()
+        size = 0
+        while url not in seen:
+            seen.add(url)
+            response = self.do_request(url, headers={"Accept": accept})
+            size += len(response.content)
+            if len(seen) > self.limits.pages or size > self.limits.page_bytes:
+                break
+            yield response
+            link = response.links.get("next", {}).get("url")
+            if not link:
+                return
+            url = next_page(url, link)
+        raise RegistryError(f"{Task.of(self.host, 'GET', url).words}: the list does not end")
+
+    def _do_paginated_request(
+        self,
+        url: str,
+        callable: Callable[[requests.Response], Any],  # noqa: A002 - oras passes it by this name
+    ) -> None:
+        for page in self.pages(url):
+            self.check(page)
+            if not callable(page):
+                return
+
+    def _check_200_response(self, response: requests.Response) -> None:
+        self.check(response)
+
+    def _persist(
+        self, words: str, once: Callable[[], requests.Response], repeatable: bool
+    ) -> requests.Response:
+        """The answer of the last attempt. Raises RegistryError if there was none."""
+        attempts = self.attempts()
+        while True:
+            try:
+                response = once()
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+                failure = of_exception(error, self._host_of(error), self.limits)
+            else:
+                status = response.status_code
+                why = f"{Origin.of(response.url).authority} answered {status}"
+                told = response.headers.get("Retry-After")
+                if status in _RETRIED and repeatable and attempts.again(why, told):
+                    continue
+                return response
+            # Outside of `except`: the exception's text may hold a URL with a signature.
+            may_pass = repeatable and failure.may_pass
+            if not (may_pass and attempts.again(failure.words, quick=failure.quick)):
+                raise RegistryError(f"{words}: {failure.words}")
+
+    def _host_of(self, error: BaseException) -> str:
+        """The host that an exception is about."""
+        request = getattr(error, "request", None)
+        origin = self._server if request is None else Origin.of(request.url)
+        return self.host if origin.host == self._server.host else origin.authority
+
+    def _authorised(self, task: Task, call: _Call) -> requests.Response:
+        """Ask with what the registry wants to be told, if it is the registry that is asked."""
+        origin = self.origin
+        if Origin.of(call.url) != origin:
+            return self._follow(call)
+        said = self.auth.preempt(origin, task.scope)
+        for rounds_left in range(self.limits.auth_rounds, -1, -1):
+            headers = attach(call.headers, call.url, origin, said)
+            response = self._follow(replace(call, headers=headers))
+            is_asked = response.status_code == HTTPStatus.UNAUTHORIZED and self.is_home(response)
+            if not (is_asked and rounds_left):
+                break
+            challenges = response.headers.get("WWW-Authenticate", "")
+            said = self.auth.answer(origin, challenges, task.scope, said)
+            if said is None:
+                break
+            self._release(response)
+        return response
+
+    def _follow(self, call: _Call) -> requests.Response:
+        """Send, and go where redirects of GET and HEAD lead. Authorization stays at its origin."""
+        hops: list[requests.Response] = []
+        while True:
+            response = self._send(call)
+            response.history = hops
+            if response.status_code not in _REDIRECTS or call.method not in PULLS:
+                return response
+            self._release(response)
+            hops = [*hops, response]
+            words = Task.of(self.host, call.method, hops[0].url).words
+            if len(hops) > self.limits.redirects:
+                raise RegistryError(f"{words}: more than {self.limits.redirects} redirects")
+            target = redirected(call.url, response.headers.get("Location", ""))
+            headers = dict(call.headers)
+            if Origin.of(target) != Origin.of(call.url):
+                headers.pop("Authorization", None)
+            call = replace(call, url=target, headers=headers)
+
+    def _send(self, call: _Call) -> requests.Response:
+        host = Origin.of(call.url).host
+        started = self.clock()
+        response = self.session.request(
+            call.method,
+            call.url,
+            headers=call.headers,
+            data=call.data,
+            json=call.json,
+            stream=True,
+            allow_redirects=False,
+            timeout=(self.limits.connect, call.seconds),
+            verify=self._verify,
+            # What is on this machine is not asked for through another one.
+            proxies={"no_proxy": host} if is_loopback(host) else {},
+        )
+        spent = (self.clock() - started) * 1000
+        shown = redacted(call.url)
+        _LOG.debug("%s %s %d %.0f ms", call.method, shown, response.status_code, spent)
+        return response
+
+    def _load(
+        self,
+        response: requests.Response,
+        limit: int,
+        seconds: float | None = None,
+        *,
+        cut: bool = False,
+    ) -> None:
+        """Read the body into memory: all of it, or with `cut` what comes of it up to the limit.
+
+        Raises RegistryError past the limit, TimeoutError past the time, and urllib3's HTTPError.
+        """
+        deadline = self.clock() + (seconds or self.limits.document)
+        body = bytearray()
+        try:
+            while len(body) <= limit and (piece := response.raw.read1(_PIECE)):
+                body += piece
+                if self.clock() > deadline:
+                    raise TimeoutError
+        except (urllib3.exceptions.HTTPError, OSError):
+            if not cut:
+                raise
+        finally:
+            response.close()
+        if len(body) > limit and not cut:
+            shown = redacted(response.url)
+            raise RegistryError(f"{shown} has more than the {limit} bytes that modelpm reads")
+        response.raw = urllib3.HTTPResponse(io.BytesIO(body[:limit]), preload_content=False)
+
+    def _release(self, response: requests.Response) -> None:
+        """Be done with an answer. A short body is read, so that its connection is used again."""
+        length = response.headers.get("Content-Length", "")
+        if length.isascii() and length.isdigit() and int(length[:12]) <= self.limits.small_body:
+            self._load(response, self.limits.small_body, cut=True)
+        response.close()
+
+    def _ask_token_service(
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> Reply:
+        limits = self.limits
+        sent = {**headers, "Accept-Encoding": "identity"}
+        call = _Call(method, url, sent, limits.token, form)
+
+        def once() -> requests.Response:
+            response = self._follow(call)
+            self._load(response, limits.small_body, limits.token, cut=not is_success(response))
+            return response
+
+        words = f"signing in to {self.host} at {Origin.of(url)}"
+        response = self._persist(words, once, repeatable=True)
+        return Reply(response.status_code, response.content)
+
+
+def is_success(response: requests.Response) -> bool:
+    """Whether the status is one of 200 to 299."""
+    return HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

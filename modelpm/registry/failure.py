@@ -1,0 +1,173 @@
+"""How what went wrong is told: exceptions and refusals, in words, and whether they may pass."""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import urllib3
+
+from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, RegistryError
+from modelpm.registry.limits import Limits
+
+MAX_SHOWN = 500
+"""Characters of a server's own words in a message."""
+
+_MAX_CHAIN = 32
+
+_Kinds = tuple[type[BaseException], ...]
+
+_MEANINGS: tuple[tuple[_Kinds, str, bool, bool], ...] = (
+    ((socket.gaierror,), "there is no host {host}, or no network", True, True),
+    ((ConnectionRefusedError,), "{host} refuses connections", True, True),
+    (
+        (urllib3.exceptions.ConnectTimeoutError,),
+        "{host} cannot be reached within {connect:g} s",
+        True,
+        False,
+    ),
+    (
+        (TimeoutError, urllib3.exceptions.TimeoutError),
+        "nothing came from {host} within {idle:g} s",
+        True,
+        False,
+    ),
+    (
+        (ssl.SSLEOFError, ConnectionError, http.client.IncompleteRead),
+        "the connection to {host} broke",
+        True,
+        False,
+    ),
+    ((ssl.SSLError,), "{host} does not speak TLS (try: --plain-http {host})", False, False),
+    ((http.client.HTTPException, ValueError), "{host} does not answer in HTTP", False, False),
+    (
+        (urllib3.exceptions.ProtocolError, OSError),
+        "the connection to {host} failed",
+        True,
+        False,
+    ),
+)
+"""What exceptions mean, whether that may pass, and whether only soon. The first row counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request without a usable answer, in words that hold no URL and no secret."""
+
+    words: str
+    may_pass: bool = True
+    """Whether another attempt makes sense."""
+    quick: bool = False
+    """Whether it makes sense only at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a server says about why not: its code and its words, as they came."""
+
+    code: str = ""
+    message: str = ""
+
+
+def of_exception(error: BaseException, host: str, limits: Limits) -> Failure:
+    """What an exception of the network, or of the libraries above it, means."""
+    chain = tuple(_chain(error))
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return Failure(_untrusted(link, host), may_pass=False)
+        if isinstance(link, urllib3.exceptions.ProxyError):
+            return _proxy(chain)
+    for kinds, words, may_pass, quick in _MEANINGS:
+        if any(isinstance(link, kinds) for link in chain):
+            told = words.format(host=host, connect=limits.connect, idle=limits.no_progress)
+            return Failure(told, may_pass, quick)
+    return Failure(f"{host} cannot be asked for this", may_pass=False)
+
+
+def of_answer(
+    task: str,
+    host: str,
+    status: int,
+    refusal: Refusal,
+    *,
+    anonymous: bool = False,
+    elsewhere: str = "",
+) -> ModelPMError:
+    """The error that an answer means.
+
+    `task` says what was attempted, `host` who was asked; `elsewhere` is the host that answered, if
+    it was another one: what that host says is about a link, not about the model or the user.
+    """
+    what = " ".join(part for part in (f"{status}", refusal.code or _phrase(status)) if part)
+    told = ": ".join(part for part in (what, refusal.message) if part)
+    if elsewhere:
+        return RegistryError(f"{task}: {elsewhere}: {told}", status=status, code=refusal.code)
+    login = f"(try: modelpm login {host})"
+    if status == HTTPStatus.NOT_FOUND:
+        why = f"; it does not exist, or not logged in {login}" if anonymous else ""
+        return NotFoundError(f"{task}: {told}{why}")
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return AuthenticationError(f"{task}: {told} {login}", status=status, code=refusal.code)
+    return RegistryError(f"{task}: {told}", status=status, code=refusal.code)
+
+
+def read_refusal(body: bytes) -> Refusal:
+    """What an error's body says (distribution spec, "Error Codes"), or another JSON, or text."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        text = body.decode("utf-8", "replace").strip()
+        return Refusal(message="" if text.startswith("<") else text[:MAX_SHOWN])
+    if not isinstance(document, dict):
+        return Refusal()
+    errors = document.get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else document
+    if not isinstance(first, dict):
+        first = document
+    message = next(filter(None, (_text(first, key) for key in _MESSAGE_KEYS)), "")
+    return Refusal(_text(first, "code")[:50], message[:MAX_SHOWN])
+
+
+_MESSAGE_KEYS = ("message", "error_description", "error", "details", "detail")
+
+
+def _text(document: dict[str, object], key: str) -> str:
+    value = document.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
+    why = getattr(error, "verify_message", "") or "the certificate is not valid"
+    return f"the certificate of {host} is not trusted: {why:.200} (try: --ca-file FILE)"
+
+
+def _proxy(chain: tuple[BaseException, ...]) -> Failure:
+    """A proxy's refusal, whose words http.client makes: `Tunnel connection failed: 407 ...`."""
+    for link in chain:
+        text = str(link.args[0]) if type(link) is OSError and link.args else ""
+        if text.startswith("Tunnel connection failed"):
+            return Failure(f"the proxy refuses: {text[:MAX_SHOWN]}", may_pass=False)
+    return Failure("the proxy cannot be reached", quick=True)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that it wraps: libraries put causes in four places."""
+    waiting, seen = [error], set[int]()
+    while waiting and len(seen) < _MAX_CHAIN:
+        link = waiting.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args)
+        waiting.extend(item for item in inner if isinstance(item, BaseException))

@@ -1,0 +1,129 @@
+"""When to go on, when to ask again, and when to give up.
+
+Source of the figures: what registries and their clients do. All can be set, so that tests are fast.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_QUICK_ATTEMPTS = 3
+_QUICK_BACKOFF = 0.1
+_RANDOM = secrets.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long, how often and how much. Times are seconds, amounts bytes."""
+
+    connect: float = 15.0
+    """To reach a host, each of its addresses."""
+    no_progress: float = 30.0
+    """Without a byte; also for the whole head of an answer."""
+    token: float = 20.0
+    """For a whole answer of a token service."""
+    document: float = 120.0
+    """For a whole manifest, or a page of a list."""
+    attempts: int = 6
+    backoff: float = 0.25
+    backoff_max: float = 8.0
+    retry_after_max: float = 300.0
+    """What a server may make us wait at once."""
+    retry_after_total: float = 900.0
+    """What it may make us wait for one piece of work."""
+    redirects: int = 5
+    auth_rounds: int = 2
+    small_body: int = 64 * 2**10
+    """An error, or a token."""
+    pages: int = 1_000
+    page_bytes: int = 64 * 2**20
+    """All pages of one list."""
+    progress: int = 2**20
+    """After so much has arrived, a broken download has all its attempts again."""
+    slow_rate: int = 1024
+    """A stream below so many bytes a second is as good as stalled."""
+    slow_window: float = 60.0
+    """Seconds over which `slow_rate` is measured."""
+
+
+class Attempts:
+    """The attempts at one piece of work, and the waits between them."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        sleep: Callable[[float], None],
+        on_wait: Callable[[float, str], None],
+    ) -> None:
+        self._limits = limits
+        self._sleep = sleep
+        self._on_wait = on_wait
+        self._failed = 0
+        self._waited = 0.0
+
+    def again(self, why: str, retry_after: str | None = None, *, quick: bool = False) -> bool:
+        """Wait and say True, or say False: there is to be no further attempt.
+
+        `retry_after` is the header of that name. `quick` is for failures that seldom pass: three
+        attempts within half a second.
+        """
+        self._failed += 1
+        bound = self._limits.attempts
+        if self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
+            return False
+        told = None if retry_after is None else _seconds(retry_after)
+        if told is None:
+            seconds = self._backoff(quick)
+        else:
+            seconds = min(told, self._limits.retry_after_max)
+            self._waited += seconds
+            if self._waited > self._limits.retry_after_total:
+                return False
+        self._on_wait(seconds, why)
+        self._sleep(seconds)
+        return True
+
+    def progressed(self) -> None:
+        """Enough was done since the last failure: count attempts anew."""
+        self._failed = 0
+
+    def _backoff(self, quick: bool) -> float:
+        start = min(_QUICK_BACKOFF, self._limits.backoff) if quick else self._limits.backoff
+        longest = min(start * 2 ** (self._failed - 1), self._limits.backoff_max)
+        return float(longest) * _RANDOM.uniform(0.5, 1.0)
+
+
+class Pace:
+    """Tells a slow stream from one that drips. Only time spent in reading counts."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bytes = 0
+        self._seconds = 0.0
+
+    def is_lost(self, count: int, seconds: float) -> bool:
+        """Whether the stream, which gave `count` more bytes in `seconds`, is to be given up."""
+        self._bytes += count
+        self._seconds += seconds
+        if self._seconds < self._limits.slow_window:
+            return False
+        slow = self._bytes < self._limits.slow_rate * self._seconds
+        self._bytes, self._seconds = 0, 0.0
+        return slow
+
+
+def _seconds(retry_after: str) -> float | None:
+    """What Retry-After asks for (RFC 9110, 10.2.3), None if that makes no sense."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return seconds if seconds >= 0 else None

@@ -1,0 +1,47 @@
+"""What a request is for, read off its method and URL (distribution spec, "Endpoints")."""
+
+import re
+from dataclasses import dataclass
+
+PULLS = frozenset({"GET", "HEAD"})
+
+_ROUTE = re.compile(
+    r"https?://[^/]+/v2/(?P<repository>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<item>[^?]+)"
+)
+_DIGEST_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a request wants to do: `action` (`pull`) on a repository; without one, to be let in."""
+
+    repository: str = ""
+    action: str = "pull"
+
+    def __str__(self) -> str:
+        return f"repository:{self.repository}:{self.action}" if self.repository else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is attempted, in the words that begin a message, and the scope that it needs."""
+
+    words: str
+    scope: Scope
+
+    @classmethod
+    def of(cls, host: str, method: str, url: str) -> "Task":
+        """The task of a request to the registry that people call `host`."""
+        match = _ROUTE.match(url)
+        if match is None:
+            return cls(f"asking {host}", Scope())
+        verb, action = ("pulling", "pull") if method in PULLS else ("pushing", "pull,push")
+        repository, kind, item = match["repository"], match["kind"], match["item"]
+        if kind == "manifests":
+            words = f"{verb} {host}/{repository}{'@' if ':' in item else ':'}{item}"
+        elif kind == "blobs":
+            digest = item.partition(":")[2][:_DIGEST_SHOWN] or item
+            words = f"{verb} {host}/{repository}, blob {digest}"
+        else:
+            words = f"listing {kind} of {host}/{repository}"
+        return cls(words, Scope(repository, action))
