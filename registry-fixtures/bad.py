@@ -1,11 +1,11 @@
 """What a hostile or broken registry can offer: each case is named by its flaw, with its verdict.
 
-`stage` says who must refuse a case, `error` and `exit_code` how:
+`stage` says who meets the flaw, `error` and `exit_code` how it is refused:
 
     parse    the bytes are no manifest that may be acted on
     walk     the graph below a good manifest has no end worth waiting for
     choose   an index holds no model
-    name     a layer's title is no file name; the manifest itself is in order
+    name     a layer's title is no safe file name: it gets another, and nothing is refused
     gate     a file is no GGUF that an engine may see
     engine   a good GGUF that ctransformers cannot run, or would crash on
 
@@ -43,7 +43,7 @@ class Case:
 
     name: str
     stage: str
-    error: str
+    error: str | None
     exit_code: int
     content: Callable[[], bytes]
     extension: str = "json"
@@ -77,10 +77,11 @@ def nested_index(depth: int = 40) -> Artifact:
 
 
 def titled(title: str) -> Artifact:
-    """A lone layer of that title, as `oras push` would leave it."""
+    """A lone layer of that title, as `oras push` would leave it, that begins as a GGUF does."""
     annotations = {"org.opencontainers.image.title": title}
-    layer = described("application/octet-stream", LAYER, annotations=annotations)
-    return image(EMPTY, [layer], [b"{}", LAYER], artifactType="application/vnd.modelpm.bad")
+    weights = _gguf_head()
+    layer = described("application/octet-stream", weights, annotations=annotations)
+    return image(EMPTY, [layer], [b"{}", weights])
 
 
 TITLES: Mapping[str, str] = {
@@ -276,9 +277,9 @@ def _cases() -> Iterator[Case]:
     yield Case(
         "index-nested-40", "walk", "InvalidManifestError", 5, lambda: nested, served_as=OCI_INDEX
     )
-    yield Case("index-no-match", "choose", "ModelError", 9, _no_match, served_as=OCI_INDEX)
+    yield Case("index-no-match", "choose", "NotFoundError", 3, _no_match, served_as=OCI_INDEX)
     for name, title in TITLES.items():
-        yield Case(name, "name", "ModelError", 9, _titled_manifest(title))
+        yield Case(name, "name", None, 0, _titled_manifest(title))
     for name, make in _UNGATED.items():
         yield Case(name, "gate", "ModelError", 9, make, "gguf")
     for name, make in _UNRUNNABLE.items():
