@@ -7,20 +7,21 @@ context. Of the C code this is to be known:
 - it crashes on ids outside the vocabulary, on BPE vocabularies, on damaged files and on tensor
   types of later years; mixtures of experts and rope scaling it does not see, and answers wrongly:
   `refusals` names all of them before the engine sees the file;
-- with one thread more than there are cores it is a hundred times slower (its threads spin);
+- with one thread more than there are free cores it is a hundred times slower (`cores.Pace`);
 - it cannot be interrupted, so that a prompt is given in chunks.
 """
 
 import codecs
 import ctypes
 import importlib.util
-import os
+import platform
 import random
 import re
 import sys
 import time
 import types
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from modelpm.errors import RunnerError
@@ -41,6 +42,9 @@ from modelpm.runner.engine import (
 MAX_CONTROL = 2_000
 """Control tokens of one vocabulary: all are looked for in each prompt."""
 
+SOON = 0.1
+"""Seconds that a chunk of a prompt may take; it gets half as long when it takes more."""
+
 _GREEDY_BELOW = 0.001  # a smaller temperature overflows the engine's floats
 _TENSOR_TYPES = frozenset(
     ("F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
@@ -51,6 +55,8 @@ _BLOCK = (
     *("ffn_norm", "ffn_gate", "ffn_up", "ffn_down"),
 )
 _VOCABULARIES = {"gpt2": "BPE", "bert": "WordPiece", "t5": "Unigram"}
+# Control tokens that end a turn, whatever the file says of them.
+_ENDS = frozenset({"<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "<end_of_turn>"})
 
 
 def create() -> Engine:
@@ -67,12 +73,13 @@ def check(facts: Facts) -> None:
         )
 
 
-def unavailable(package: str = "ctransformers") -> tuple[str, ...]:
-    """Why the engine cannot run anything on this machine; empty when it can."""
+def unavailable(package: str = "ctransformers", machine: str = "") -> tuple[str, ...]:
+    """Why the engine cannot run anything here; empty when it can."""
     if importlib.util.find_spec(package) is not None:
         return ()
-    if sys.platform == "linux" and os.uname().machine != "x86_64":
-        return (f"it has no build for Linux on {os.uname().machine}",)
+    machine = machine or platform.machine()
+    if sys.platform == "linux" and machine != "x86_64":
+        return (f"it has no build for Linux on {machine}",)
     return ("it is not installed",)
 
 
@@ -210,10 +217,14 @@ class _Model:
         self.context_length: int = self.llm.context_length
         self.size: int = self.llm.vocab_size
         self.tokens = Tokens(facts.vocabulary, self.llm)
-        ends = {*facts.vocabulary.stops, facts.vocabulary.eos, self.llm.eos_token_id}
+        known = (id_ for text, id_ in facts.vocabulary.control.items() if text in _ENDS)
+        ends = (*facts.vocabulary.stops, *known, facts.vocabulary.eos, self.llm.eos_token_id)
         self.ends = frozenset(ends)
-        self.chunk = settings.chunk
-        self.threads = min(settings.threads or cores.MAX_THREADS, cores.available())
+        self._most = settings.chunk
+        self._chunk = min(8, settings.chunk)
+        shares = 1 + Path(facts.path).stat().st_size // cores.SHARE
+        most = min(settings.threads or cores.MAX_THREADS, cores.available(), shares)
+        self.pace = cores.Pace(most)
         self.evaluated: list[int] = []
 
     def keep_common(self, ids: Sequence[int]) -> int:
@@ -231,11 +242,21 @@ class _Model:
         if min(ids) < 0 or max(ids) >= self.size or past + len(ids) > self.context_length:
             raise RunnerError("a token lies outside the vocabulary or the context of the model")
         tokens = (ctypes.c_int * len(ids))(*ids)
-        arguments = (tokens, len(ids), past, self.chunk, self.threads)
-        if not self.llm.ctransformers_llm_batch_eval(*arguments):
+        arguments = (tokens, len(ids), past, self._most, self.pace.threads)
+        clock, processor = time.perf_counter(), time.process_time()
+        good = self.llm.ctransformers_llm_batch_eval(*arguments)
+        self.pace.note(time.perf_counter() - clock, time.process_time() - processor)
+        if not good:
             self.evaluated.clear()
             raise RunnerError("ctransformers failed to evaluate tokens; it does not say why")
         self.evaluated += ids
+
+    def evaluate_chunk(self, ids: Sequence[int]) -> None:
+        """Evaluate as many of the ids as can be stopped soon enough."""
+        began = time.perf_counter()
+        self.evaluate(ids[: self._chunk])
+        slow = time.perf_counter() - began > SOON
+        self._chunk = max(1, self._chunk // 2) if slow else min(2 * self._chunk, self._most)
 
     def sample(self, sampling: Sampling, seed: int) -> int:
         greedy = sampling.temperature < _GREEDY_BELOW
@@ -320,10 +341,8 @@ class CTransformers:
     def _read(self, model: _Model, ids: Sequence[int]) -> Generator[Event, None, int]:
         """Evaluate the prompt; returns how much of it the engine still knew."""
         reused = model.keep_common(ids)
-        for start in range(reused, len(ids), model.chunk):
-            if self._stopping:
-                break
-            model.evaluate(ids[start : start + model.chunk])
+        while not self._stopping and (left := ids[len(model.evaluated) :]):
+            model.evaluate_chunk(left)
             yield Evaluated(len(model.evaluated) - reused, len(ids) - reused)
         return reused
 

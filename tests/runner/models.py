@@ -25,7 +25,7 @@ class Recipe:
     blocks: int = 2
     architecture: str = "llama"
     without: tuple[str, ...] = ()  # tensors and arrays that are left out
-    speaks: str = ""  # says this over and over, whatever it is asked
+    speaks: tuple[str, ...] = ()  # says these pieces over and over, whatever it is asked
     pieces: tuple[str, ...] = ()  # further tokens
 
 
@@ -144,7 +144,7 @@ def _write_tensor(
     writer.add_tensor(name, packed, raw_dtype=kind)
 
 
-def _weights(name: str, shape: tuple[int, ...], recipe: Recipe) -> "np.ndarray":
+def _weights(name: str, shape: tuple[int, ...], recipe: Recipe) -> "np.typing.NDArray[np.float32]":
     random = np.random.default_rng(sum(name.encode()))
     values = random.standard_normal(shape).astype(np.float32) * 0.05
     if not recipe.speaks:
@@ -152,12 +152,12 @@ def _weights(name: str, shape: tuple[int, ...], recipe: Recipe) -> "np.ndarray":
     # Blocks that add nothing, and an output that maps each token's own direction to the next.
     if name.startswith("blk."):
         return np.zeros(shape, np.float32)
+    said = [token(piece, recipe) for piece in recipe.speaks]
     directions = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+    directions[[n for n in range(len(directions)) if n not in said]] = directions[UNKNOWN]
     if name == "token_embd.weight":
         return directions
-    said = [token(piece, recipe) for piece in recipe.speaks.split("|")]
     following = np.zeros(shape, np.float32)
-    following[said[0]] = directions.sum(axis=0) * 0.01
-    for now, after in zip(said, [*said[1:], said[0]], strict=True):
+    for now, after in zip([UNKNOWN, *said], [*said, said[0]], strict=True):
         following[after] += directions[now]
     return following
