@@ -1,0 +1,65 @@
+"""`modelpm pull`."""
+
+from collections.abc import Sequence
+
+import click
+
+from modelpm.cli import output
+from modelpm.cli.clients import open_client
+from modelpm.cli.credentials import docker_credentials
+from modelpm.cli.options import Settings, verb
+from modelpm.cli.progress import watching
+from modelpm.client import Installed
+from modelpm.errors import ModelPMError
+
+INTERRUPTED = "interrupted; run the same command again to go on"
+
+
+@verb("pull")
+@click.argument("names", metavar="REF...", nargs=-1, required=True)
+@click.pass_context
+def command(context: click.Context, names: Sequence[str]) -> None:
+    """Bring models here, verified.
+
+    What is here already is not fetched again, and an interrupted download goes on where it ended.
+    A REF is a name like `llama2`, `ghcr.io/acme/tiny:7b` or `team/model@sha256:...`. When one
+    cannot be pulled, the others still are, and the exit code is that of the first failure.
+    """
+    settings: Settings = context.obj
+    failures = []
+    for name in names:
+        if len(names) > 1 and not settings.json and not settings.quiet:
+            output.note(f"{name}:")
+        try:
+            pull(settings, name)
+        except ModelPMError as error:
+            failures.append(error)
+            _report(settings, name, error)
+    if failures and settings.json:
+        raise failures[0]
+    if failures:
+        context.exit(failures[0].exit_code)
+
+
+def pull(settings: Settings, name: str) -> Installed:
+    """Pull one model, telling how it goes."""
+    try:
+        with (
+            watching(settings) as observe,
+            open_client(settings, observe, docker_credentials()) as client,
+        ):
+            model = client.pull(name)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(INTERRUPTED) from None
+    if settings.json:
+        told = {"name": model.name, "digest": str(model.digest), "size": model.size}
+        output.record({"status": "success", **told})
+    return model
+
+
+def _report(settings: Settings, name: str, error: ModelPMError) -> None:
+    if settings.json:
+        told = output.error_record(error, str(error), error.exit_code)
+        output.record({"status": "failed", "name": name, **told})
+    else:
+        output.report(error)

@@ -1,0 +1,193 @@
+"""The program: which commands there are, and how every failure becomes a message and an exit code.
+
+A command's module is imported when it is called, so that none pays for another. This is the one
+place that catches ModelPMError, and the only one that exits.
+"""
+
+import importlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+import modelpm
+from modelpm.cli import output
+from modelpm.cli.options import GLOBAL, Settings
+from modelpm.errors import ModelPMError
+
+COMMANDS = {
+    "pull": "Bring models here, verified.",
+    "list": "List the models that are here.",
+    "show": "Show what a model is.",
+    "run": "Ask a model, or chat with it.",
+    "rm": "Delete names; `prune` then deletes the bytes.",
+    "cp": "Give a model a second name.",
+    "prune": "Delete what no name needs.",
+    "path": "Print the path of a model's weights.",
+    "completion": "Print the completion script for a shell.",
+}
+"""Each is a module of this name in `commands`, whose `command` it is."""
+
+ALIASES = {"ls": "list", "tag": "cp"}
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell tells of a program that SIGPIPE ended, which is what happens to others."""
+
+_PACKAGE = "modelpm.cli.commands"
+
+
+class Program(click.Group):
+    """The group of all commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the help."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name or alias, imported now."""
+        del ctx
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"{_PACKAGE}.{name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but a command has its own name whatever it was called by."""
+        _, command, rest = super().resolve_command(ctx, args)
+        return (command.name if command else None), command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in the help, from the table alone."""
+        del ctx
+        others = {name: f" ({alias})" for alias, name in ALIASES.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name + others.get(name, ""), text) for name, text in COMMANDS.items()]
+            )
+
+
+def _help() -> None:
+    """What a bare `modelpm` does."""
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        output.note(context.get_help(), output.BLOCK)
+        context.exit(click.UsageError.exit_code)
+
+
+PROGRAM = Program(
+    "modelpm",
+    callback=lambda **_: _help(),
+    invoke_without_command=True,
+    params=list(GLOBAL),
+    help="The package manager for AI models. Global options may also stand after the command.",
+    context_settings={
+        "auto_envvar_prefix": "MODELPM",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+PROGRAM = click.version_option(
+    modelpm.__version__, "-V", "--version", message="modelpm %(version)s"
+)(PROGRAM)
+
+
+def main() -> NoReturn:
+    """The console's entry."""
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED and threading.active_count() > 1:
+        # The threads of a broken-off transfer may sit in a system call for a while. The store
+        # can bear to be left at any moment, so leave: the user has asked twice for nothing less.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code. Every failure has been told."""
+    output.prepare_streams()
+    context: click.Context | None = None
+    try:
+        if (instruction := os.environ.get("_MODELPM_COMPLETE")) is not None:
+            return _reply(instruction)
+        context = PROGRAM.make_context("modelpm", list(arguments))
+        with context:
+            PROGRAM.invoke(context)
+        code = 0
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except BaseException as error:  # noqa: BLE001 - no traceback reaches a user
+        code = _fail(error, _settings(context, arguments))
+    return _flush(code)
+
+
+def _reply(instruction: str) -> int:
+    """Answer a shell that completes a command line."""
+    completion = importlib.import_module(f"{_PACKAGE}.completion")
+    code: int = completion.reply(PROGRAM, instruction)
+    return code
+
+
+def _settings(context: click.Context | None, arguments: Sequence[str]) -> Settings:
+    """The settings of the command that failed; from the bare words where it never began."""
+    if context is not None and isinstance(context.obj, Settings):
+        return context.obj
+    told = {name: f"--{name}" in arguments for name in ("debug", "json")}
+    return Settings(None, None, (), None, quiet=False, **told)
+
+
+def _fail(error: BaseException, settings: Settings) -> int:
+    """Tell of a failure; its exit code."""
+    if settings.debug and not isinstance(error, click.ClickException):
+        output.note("".join(traceback.format_exception(error)).rstrip(), output.BLOCK)
+    match error:
+        case BrokenPipeError():
+            return BROKEN_PIPE
+        case KeyboardInterrupt():
+            code, message = INTERRUPTED, str(error) or "interrupted"
+        case click.ClickException():
+            code, message = error.exit_code, error.format_message()
+        case ModelPMError():
+            code, message = error.exit_code, str(error)
+        case _:
+            hint = "" if settings.debug else " (run again with --debug to see where)"
+            code, message = 1, f"unexpected error: {type(error).__name__}: {error}{hint}"
+    if settings.json:
+        output.record(output.error_record(error, message, code))
+    elif isinstance(error, KeyboardInterrupt):
+        output.note(f"\n{message}", output.BLOCK)
+    else:
+        output.note(_usage(error) + f"Error: {message}", output.BLOCK)
+    return code
+
+
+def _usage(error: BaseException) -> str:
+    """The lines that click puts before what is wrong with a command line."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return ""
+    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n"
+
+
+def _flush(code: int) -> int:
+    """Write out what is left; a reader that has gone is no failure to tell of."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # The interpreter would try again at its end, and complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if isinstance(error, BrokenPipeError):
+                code = code or BROKEN_PIPE
+            elif stream is sys.stdout:
+                output.note(f"Error: writing the output: {error.strerror}")
+                code = code or 1
+    return code

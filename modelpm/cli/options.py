@@ -1,0 +1,125 @@
+"""Which options every command has, where their values come from, and what a command is given.
+
+An option's value comes from the first of these that has one: the command line after the command,
+the command line before it, the environment (`MODELPM_` and the option's name), the settings file,
+the default.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+_STRONG = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The values of the global options."""
+
+    home: str | None
+    default_registry: str | None
+    plain_http: tuple[str, ...]
+    ca_file: str | None
+    quiet: bool
+    debug: bool
+    json: bool
+
+
+def _read_settings_file(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Make the settings file click's default map, for this command line."""
+    told = context.get_parameter_source(option.name or "")
+    if context.parent is not None and told is not ParameterSource.COMMANDLINE:
+        return  # the group has read it
+    explicit = isinstance(value, str)
+    path = Path(value) if isinstance(value, str) else default_path()
+    if not explicit and not path.is_file():
+        return
+    from modelpm.cli import settings  # noqa: PLC0415 - lazy: start-up time
+
+    root = context.find_root()
+    root.default_map = found = settings.load(path, root)
+    if context.parent is not None:
+        context.default_map = found[context.info_name or ""]
+
+
+def default_path() -> Path:
+    """Where the settings file lies when nobody says."""
+    return Path(click.get_app_dir("modelpm", roaming=False)) / "config.toml"
+
+
+GLOBAL: tuple[click.Option, ...] = (
+    click.Option(["--home"], metavar="DIR", help="The folder of the models."),
+    click.Option(
+        ["--default-registry"],
+        metavar="HOST/NAMESPACE",
+        help="What a name without a host means.  [default: registry.ollama.ai/library]",
+    ),
+    click.Option(
+        ["--plain-http"],
+        multiple=True,
+        metavar="HOST",
+        help="Speak to this host without TLS. May be given several times.",
+    ),
+    click.Option(
+        ["--ca-file"], metavar="FILE", help="Trust these authorities (PEM), not the system's."
+    ),
+    click.Option(
+        ["--config"],
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_settings_file,
+        help="The settings file (TOML).",
+    ),
+    click.Option(["--quiet", "-q"], is_flag=True, help="Say nothing but results and errors."),
+    click.Option(["--debug"], is_flag=True, help="Show where an error comes from."),
+    click.Option(["--json"], is_flag=True, help="Write JSON: one document, or one object a line."),
+)
+
+
+class Command(click.Command):
+    """A command that also takes the global options, and gets them as `Settings`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(GLOBAL)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command, with its Settings as the context's object."""
+        ctx.obj = ctx.find_root().obj = settings_of(ctx)
+        for option in GLOBAL:
+            ctx.params.pop(option.name or "", None)
+        return super().invoke(ctx)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The command's own options, then the global ones."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        own = [option for option in options if option not in GLOBAL]
+        for title, listed in (("Options", own), ("Global options", GLOBAL)):
+            with formatter.section(title):
+                formatter.write_dl(
+                    [record for option in listed if (record := option.get_help_record(ctx))]
+                )
+
+
+def verb(name: str) -> Callable[[Callable[..., None]], Command]:
+    """Make a function the command of this name; its docstring is the help."""
+    return click.command(name, cls=Command)
+
+
+def settings_of(context: click.Context) -> Settings:
+    """The values that the global options have for this command."""
+    return Settings(**{item.name: _strongest(context, item.name) for item in fields(Settings)})
+
+
+def _strongest(context: click.Context, name: str) -> Any:
+    """The value after the command, else the one before it or in the environment, else the file."""
+    before = context.parent
+    if before is None or context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        return context.params[name]
+    is_told = before.get_parameter_source(name) in _STRONG
+    return before.params[name] if is_told else context.params[name]
