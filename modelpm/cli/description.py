@@ -104,7 +104,9 @@ class Description:
 
     def show(self) -> None:
         """Print the overview."""
-        rows = [(key.replace("_", " "), f"{value}") for key, value in self.facts().items() if value]
+        facts = self.facts()
+        facts.pop("parameter_count", None)  # in words it is there as well
+        rows = [(key.replace("_", " "), str(value)) for key, value in facts.items() if value]
         _section("Model", [output.escape(line) for line in _aligned(rows)])
         for title, read in (
             ("Parameters", self.parameters),

@@ -88,6 +88,7 @@ PROGRAM = Program(
     "modelpm",
     callback=lambda **_: _help(),
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     params=list(GLOBAL),
     help="The package manager for AI models. Global options may also stand after the command.",
     context_settings={
@@ -163,7 +164,8 @@ def _fail(error: BaseException, settings: Settings) -> int:
     if settings.json:
         output.record(output.error_record(error, message, code))
     elif isinstance(error, KeyboardInterrupt):
-        output.note(f"\n{message}", output.BLOCK)
+        # The terminal has written `^C` into a line.
+        output.note("\n" * sys.stderr.isatty() + message, output.BLOCK)
     else:
         output.note(_usage(error) + f"Error: {message}", output.BLOCK)
     return code

@@ -34,6 +34,8 @@ _HOSTILE = re.compile(
 )
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 _LEAST_BAR = 5
+_WIDEST = 200
+_SPARE = 3  # columns at the right that stay free: the terminal's `^C` must not break a line
 _AGES = (
     (365 * 86400, "year"),
     (30 * 86400, "month"),
@@ -200,33 +202,48 @@ class Bars:
         tqdm.set_lock(threading.RLock())  # else tqdm takes a semaphore of the whole machine
         self._tqdm = tqdm
         self._bars: dict[str, tqdm[NoReturn]] = {}
+        self._lines: dict[str, tuple[str, int, int, Sequence[str]]] = {}
+        self._columns = 0
         self._left, self._right, self._ascii = _brackets(sys.stderr.encoding)
 
-    def draw(self, key: str, head: str, done: int, total: int, tail: Sequence[str]) -> None:
-        """Show this line. Of `tail` as many texts as there is room for, the first ones first."""
-        columns = min(terminal_size().columns - 1, 200)
-        total = max(total, 1)
-        begin = f"{head}: {{percentage:3.0f}}% {self._left}"
-        room = columns - len(head) - len(": 100% ") - 2 - _LEAST_BAR
+    def draw(self, head: str, done: int, total: int, tail: Sequence[str]) -> None:
+        """Show the line with this head. Of `tail` as many texts as there is room for."""
+        self._lines[head] = (head, *((min(done, total), total) if total else (1, 1)), tail)
+        columns = min(terminal_size().columns - _SPARE, _WIDEST)
+        if columns == self._columns or not self._bars:
+            self._columns = columns
+            self._draw(*self._lines[head])
+            return
+        # A narrower terminal has broken the lines that were there: begin anew where they began.
+        self._columns = columns
+        sys.stderr.write("\r\x1b[J")
+        for bar in self._bars.values():
+            bar.sp = bar.status_printer(sys.stderr)  # forgets how long its line was
+        for line in self._lines.values():
+            self._draw(*line)
+
+    def _draw(self, head: str, done: int, total: int, tail: Sequence[str]) -> None:
+        room = self._columns - len(head) - len(": 100% ||") - _LEAST_BAR
         end = self._right
         for text in tail:
             room -= len(text) + 1
             end += f" {text}" if room >= 0 else ""
-        if key not in self._bars:
-            self._bars[key] = self._tqdm(
-                total=total,
-                initial=min(done, total),
-                bar_format=f"{begin}{{bar}}{end}",
-                ncols=columns,
-                file=sys.stderr,
-                position=len(self._bars),
-                leave=True,
-                ascii=self._ascii,
-            )
+        form = f"{head}: {{percentage:3.0f}}% {self._left}{{bar}}{end}"
+        bar = self._bars.get(head)
+        if bar is not None:
+            bar.n, bar.ncols, bar.bar_format = done, self._columns, form
+            bar.refresh()
             return
-        bar = self._bars[key]
-        bar.n, bar.ncols, bar.bar_format = min(done, total), columns, f"{begin}{{bar}}{end}"
-        bar.refresh()
+        self._bars[head] = self._tqdm(
+            total=total,
+            initial=done,
+            bar_format=form,
+            ncols=self._columns,
+            file=sys.stderr,
+            position=len(self._bars),
+            leave=True,
+            ascii=self._ascii,
+        )
 
     def note(self, text: str) -> None:
         """A line above the bars, escaped."""
@@ -237,6 +254,7 @@ class Bars:
         for bar in self._bars.values():
             bar.close()  # in the order of the lines: each ends its own and moves on to the next
         self._bars.clear()
+        self._lines.clear()
 
 
 def _brackets(encoding: str) -> tuple[str, str, bool]:

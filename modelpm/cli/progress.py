@@ -234,13 +234,13 @@ class Drawn:
     def _draw(self, track: Track) -> None:
         if self._bars is None:
             return
-        tail = [output.size(track.total)]
+        tail = [f"{output.size(track.total):>7}"]
         if track.done < track.total:
             tail = [f"{output.size(track.done):>7}/{output.size(track.total):>7}"]
             left = track.seconds_left
             tail.append(f"{output.size(track.rate) + '/s':>9}" if track.rate else "")
             tail.append(f"{output.duration(left):>7}" if left is not None else "")
-        self._bars.draw(track.head, track.head, track.done, track.total, tail)
+        self._bars.draw(track.head, track.done, track.total, tail)
 
 
 class Written:
