@@ -21,6 +21,9 @@ MAX_NESTING = 4
 MAX_MANIFESTS = 1_000
 """Manifests in one graph."""
 
+MAX_GRAPH_BYTES = 64 * 2**20
+"""Bytes of all manifests of one graph: whoever copies it keeps them in memory."""
+
 
 class Fetcher(Protocol):
     """Bytes can be read from here."""
@@ -156,16 +159,18 @@ def walk(
     """Each manifest of a graph once, children before parents.
 
     `chosen` gives the successors of a manifest to go on with; `all_successors` takes all.
-    Bounded: raises InvalidManifestError past MAX_NESTING or MAX_MANIFESTS.
+    Bounded: raises InvalidManifestError past MAX_NESTING, MAX_MANIFESTS or MAX_GRAPH_BYTES.
     """
-    seen: set[Digest] = set()
+    seen: dict[Digest, int] = {}
 
     def visit(desc: Descriptor, depth: int) -> Iterator[tuple[Descriptor, Manifest]]:
         if desc.digest in seen:
             return
-        seen.add(desc.digest)
+        seen[desc.digest] = desc.size
         if depth > MAX_NESTING or len(seen) > MAX_MANIFESTS:
             raise InvalidManifestError(f"{root.digest} holds too many manifests, or too deep")
+        if sum(seen.values()) > MAX_GRAPH_BYTES:
+            raise InvalidManifestError(f"{root.digest} holds more than {MAX_GRAPH_BYTES} bytes")
         manifest = read_manifest(fetcher, desc)
         for successor in chosen(manifest):
             if is_manifest(successor):

@@ -5,6 +5,7 @@ copy that was broken off heals by being run again.
 """
 
 import contextlib
+import io
 import threading
 import time
 from collections import deque
@@ -64,8 +65,8 @@ def copy(
         observe(Step("copying", leaves=tuple(leaves.values())))
         _Leaves(source, target, observe).copy(list(leaves.values()), jobs)
         observe(Step("tagging"))
-        for desc, _ in manifests:
-            target.push(desc, source)
+        for desc, manifest in manifests:
+            target.push(desc, _Read(manifest))
         if tag is not None:
             tag()
 
@@ -85,7 +86,7 @@ class _Leaves:
         todo = deque(sorted(leaves, key=lambda leaf: leaf.size, reverse=True))
         threads = [
             threading.Thread(target=self._work, args=(todo,), name=f"copy-{number}", daemon=True)
-            for number in range(min(jobs, len(leaves)))
+            for number in range(min(max(jobs, 1), len(leaves)))
         ]
         try:
             for thread in threads:
@@ -103,22 +104,40 @@ class _Leaves:
             raise self.failure
 
     def _work(self, todo: deque[Descriptor]) -> None:
-        try:
-            while todo and not self.stopping.is_set():
-                with contextlib.suppress(IndexError):
-                    self._copy_leaf(todo.popleft())
-            # The last one out has nothing to tell: the waiter sees the threads end.
-        except _StoppedError:
-            return
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the waiter must hear of it
+        with self:
+            while not self.stopping.is_set():
+                try:
+                    leaf = todo.popleft()
+                except IndexError:
+                    return  # nothing is left; the waiter sees the threads end
+                self._copy_leaf(leaf)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        """Whatever ends a thread, the waiter must hear of it."""
+        if error is not None and not isinstance(error, _StoppedError):
             self.failure = self.failure or error
             self.stopping.set()
+        return True
 
     def _copy_leaf(self, leaf: Descriptor) -> None:
         present = self.target.exists(leaf)
         if not present:
             self.target.push(leaf, _Metered(self.source, self.observe, self.stopping))
         self.observe(Settled(leaf, present))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A fetcher of the one manifest that the walk has read: it need not be asked for again."""
+
+    manifest: Manifest
+
+    @contextlib.contextmanager
+    def fetch(self, _desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        yield io.BytesIO(self.manifest.raw[offset:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,8 @@ class _Metered:
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        if self.stopping.is_set():
+            raise _StoppedError
         with self.source.fetch(desc, offset) as stream:
             self.observe(Moved(desc, offset))
             yield cast("BinaryIO", _MeteredStream(self, desc, offset, stream))

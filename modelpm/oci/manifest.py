@@ -162,13 +162,13 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _check_depth(value: object) -> None:
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         level = [
             item
             for holder in level
-            if isinstance(holder, dict | list)
             for item in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(item, dict | list)
         ]
         if not level:
             return

@@ -23,8 +23,8 @@ MAX_NAME = 255
 _UPPER_CASE_HOSTS = frozenset({"hf.co", "huggingface.co"})
 _HOST = re.compile(
     r"""(?: (?!-)[a-z0-9-]{1,63}(?<!-) (?: \. (?!-)[a-z0-9-]{1,63}(?<!-) )*   # DNS or IPv4
-          | \[ [0-9a-f:.]{2,45} \] )                                         # IPv6
-        (?: : ([0-9]{1,5}) )?""",
+          | \[ [0-9a-f]{0,4} (?: : [0-9a-f]{0,4} ){2,7} \] )                 # IPv6
+        (?: : ([1-9][0-9]{0,4}) )?""",
     re.VERBOSE,
 )
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -54,6 +54,8 @@ class Reference:
         `default_registry` is HOST or HOST/NAMESPACE; the namespace goes before names of one
         component only.
         """
+        if not text.isascii():  # before anything is lowered: a Kelvin sign lowers to a k
+            raise _invalid(text, "a name has ASCII characters only")
         name, _, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if "@" in text else None
         head, colon, tag = name.rpartition(":")
@@ -100,7 +102,7 @@ def _split(text: str, head: str, default_registry: str) -> tuple[str, str]:
         repository = head if slash or not namespace else f"{namespace}/{head}"
     host = host.lower()
     match = _HOST.fullmatch(host)
-    if match is None or (match[1] and not 0 < int(match[1]) < 2**16):
+    if match is None or (match[1] and int(match[1]) >= 2**16):
         raise _invalid(text, f"{host[:100]!r} is not a host")
     if host in ("docker.io", "index.docker.io", "registry-1.docker.io"):
         host = "docker.io"

@@ -21,18 +21,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from modelpm.content import Fetcher, Observer, Waiting, verify_digest, verify_size
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
-from modelpm.store.files import Files, open_regular, store_errors
+from modelpm.store.files import Files, listing, open_regular, store_errors
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 CHUNK = 2**20
 QUEUED_CHUNKS = 8
+PATIENCE = 120.0
+"""Seconds that another process's draft may stand still before this one begins its own."""
+
 SEAL = 1
 """Seconds after the epoch: no file gets this time of modification by being written."""
 
+_POLL = 0.1
+_HEX = frozenset("0123456789abcdef")
 _INGEST = re.compile(r"(sha256|sha512)-([a-f0-9]+)(?:\.[a-f0-9]{16})?")
 
 
@@ -55,6 +63,9 @@ class Blobs:
         self._observe = observe
         self.trust_locks = True
         """False where the file system's locks are known not to work (`Files.locks_work`)."""
+        self.may_seal = False
+        """True once the store is known to be ours to write."""
+        self.patience = PATIENCE
 
     def path(self, digest: Digest) -> Path:
         """Where the blob with this digest lies, if it is here."""
@@ -79,7 +90,7 @@ class Blobs:
         return int(found.st_mtime) == SEAL or self.is_right(desc)
 
     def is_right(self, desc: Descriptor) -> bool:
-        """Read the whole blob and compare size and digest; a right one is sealed again."""
+        """Read the whole blob and compare size and digest, as `verify` does."""
         try:
             self.verify(desc)
         except (DigestMismatchError, NotFoundError, StoreError):
@@ -87,28 +98,30 @@ class Blobs:
         return True
 
     def verify(self, desc: Descriptor) -> None:
-        """Read the whole blob; seal it if it is right.
+        """Read the whole blob; if it is right and this store is ours to write, seal it.
 
         Raises DigestMismatchError, NotFoundError, or StoreError where it cannot be read.
         """
-        path = self.path(desc.digest)
-        with self._open(desc.digest) as stream, store_errors("reading", path):
-            verify_size(desc, os.fstat(stream.fileno()).st_size)
+        with self._open(desc.digest) as stream:
+            before = os.fstat(stream.fileno())
+            verify_size(desc, before.st_size)
             actual = hashlib.file_digest(stream, desc.digest.algorithm).hexdigest()
             verify_digest(desc, Digest(desc.digest.algorithm, actual))
-            if int(os.fstat(stream.fileno()).st_mtime) != SEAL:
-                self._files.set_mtime(stream.fileno(), path, SEAL)
+            # A blob that was written to while it was read is not sealed.
+            quiet = os.fstat(stream.fileno()).st_mtime_ns == before.st_mtime_ns
+            if quiet and self.may_seal and int(before.st_mtime) != SEAL:
+                self._files.set_mtime(stream.fileno(), self.path(desc.digest), SEAL)
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """Open the blob. Unverified. Raises NotFoundError, or StoreError for what is no file."""
-        with self._open(desc.digest) as stream, store_errors("reading", self.path(desc.digest)):
+        with self._open(desc.digest) as stream:
             stream.seek(offset)
             yield stream
 
-    def _open(self, digest: Digest) -> io.FileIO:
+    def _open(self, digest: Digest) -> "_Reader":
         try:
-            return io.FileIO(open_regular(self.path(digest)))
+            return _Reader(self.path(digest))
         except FileNotFoundError:
             raise NotFoundError(f"the store has no blob {digest}") from None
 
@@ -132,7 +145,7 @@ class Blobs:
                     # The fault may lie in what the earlier attempt left: once more, from nothing.
                     self._receive(fd, path, desc, source, 0)
             final = self.path(desc.digest)
-            if final.is_dir() or final.is_symlink():
+            if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
                 self._files.move(final, self._trash / secrets.token_hex(8))
             self._files.publish(fd, path, final, mtime=SEAL)
 
@@ -178,14 +191,16 @@ class Blobs:
     def _draft(self, desc: Descriptor) -> Iterator[tuple[int, Path] | None]:
         """The ingest file of a blob, locked; None when the blob has come in meanwhile.
 
-        Where locks do not work each attempt gets a file of its own, and nothing is resumed.
+        Waits for another process as long as that one's file grows. Where locks do not work, or
+        the other does nothing for too long, the attempt gets a file of its own.
         """
         path = self._ingest / f"{desc.digest.algorithm}-{desc.digest.hex}"
-        if not self.trust_locks:
-            path = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        told = False
+        own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        path = path if self.trust_locks else own
+        other: tuple[int, int] | None = None
+        patient_until = 0.0
         while True:
-            with self._open_draft(path) as fd:
+            with self._files.reopen(path, create=True) as fd:
                 if self._files.try_lock(fd, path, exclusive=True):
                     if self.exists(desc):
                         if _is_same(fd, path):
@@ -196,54 +211,59 @@ class Blobs:
                         yield fd, path
                         return
                     continue
-            if not told:
+                state = os.fstat(fd)
+            if other is None:
                 self._observe(Waiting(0.0, f"another process is fetching {desc.digest.short}"))
-                told = True
-            time.sleep(0.1)
-
-    @contextlib.contextmanager
-    def _open_draft(self, path: Path) -> Iterator[int]:
-        with contextlib.ExitStack() as stack:
-            try:
-                fd = stack.enter_context(self._files.reopen(path))
-            except StoreError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-                try:
-                    fd = stack.enter_context(self._files.create(path))
-                except StoreError as race:
-                    if not isinstance(race.__cause__, FileExistsError):
-                        raise
-                    fd = stack.enter_context(self._files.reopen(path))
-            yield fd
+            if other != (state.st_ino, state.st_size):
+                other = (state.st_ino, state.st_size)
+                patient_until = time.monotonic() + self.patience
+            elif time.monotonic() > patient_until:
+                path = own
+            time.sleep(_POLL)
 
     def stored(self) -> Iterator[tuple[Digest | None, Stored]]:
         """Every file below `blobs/`; with None for what no digest names."""
         for algorithm, length in HEX_LENGTH.items():
-            for entry in _entries(self._folder / algorithm):
-                size = entry.stat(follow_symlinks=False).st_size
-                named = len(entry.name) == length and set(entry.name) <= set("0123456789abcdef")
-                digest = Digest(algorithm, entry.name) if named else None
-                yield digest, Stored(Path(entry.path), size)
+            for path, state in listing(self._folder / algorithm):
+                named = len(path.name) == length and set(path.name) <= _HEX
+                digest = Digest(algorithm, path.name) if named else None
+                yield digest, Stored(path, state.st_size)
 
     def drafts(self) -> Iterator[tuple[Digest | None, Stored]]:
         """What lies in `ingest/`; with None for what is no draft of a blob."""
-        for entry in _entries(self._ingest):
-            match = _INGEST.fullmatch(entry.name)
+        for path, state in listing(self._ingest):
+            match = _INGEST.fullmatch(path.name)
             digest = Digest(match[1], match[2]) if match else None
-            yield digest, Stored(Path(entry.path), entry.stat(follow_symlinks=False).st_size)
+            yield digest, Stored(path, state.st_size)
 
     def remove_draft(self, path: Path) -> bool:
-        """Delete an ingest file, unless a process is working on it."""
-        if not stat.S_ISREG(path.lstat().st_mode):
+        """Delete an ingest file, unless a process is working on it or it is gone."""
+        if path.is_symlink() or not path.is_file():
             return self._files.remove(path)
-        with self._files.reopen(path) as fd:
-            return self._files.try_lock(fd, path, exclusive=True) and self._files.remove(path)
+        with self._files.reopen(path, create=True) as fd:  # made again if it went just now
+            idle = self._files.try_lock(fd, path, exclusive=True) and _is_same(fd, path)
+            return idle and self._files.remove(path)
 
     def trash(self) -> Iterator[Stored]:
         """What a killed prune had set aside."""
-        for entry in _entries(self._trash):
-            yield Stored(Path(entry.path), entry.stat(follow_symlinks=False).st_size)
+        for path, state in listing(self._trash):
+            yield Stored(path, state.st_size)
+
+
+class _Reader(io.FileIO):
+    """A blob open for reading; a read that fails is the store's error, wherever it happens."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(open_regular(path))
+        self._path = path
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        with store_errors("reading", self._path):
+            return super().read(size)
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        with store_errors("reading", self._path):
+            return super().readinto(buffer)
 
 
 class _Hasher:
@@ -281,17 +301,8 @@ def _hash_prefix(hasher: _Hasher, fd: int, size: int) -> None:
 
 def _is_same(fd: int, path: Path) -> bool:
     """Whether the name still leads to the open file (the one before us may have renamed it)."""
-    try:
-        return os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """The entries of a folder by name; none where the folder is not there."""
-    with store_errors("listing", folder):
+    with store_errors("reading", path):
         try:
-            with os.scandir(folder) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
+            return os.path.samestat(os.fstat(fd), path.lstat())
         except FileNotFoundError:
-            return []
+            return False

@@ -1,10 +1,10 @@
 """fsck: what is wrong in a store, found by reading all of it and changing nothing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modelpm.content import all_successors, walk
-from modelpm.errors import ContentError, StoreError
+from modelpm.errors import ContentError, NotFoundError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
 from modelpm.store.blobs import Blobs
@@ -24,35 +24,49 @@ def check(blobs: Blobs, entries: list[Entry]) -> Iterator[Problem]:
 
     A clean store yields nothing. Leftovers of killed processes are no problems: prune takes them.
     """
-    good: set[Digest] = set()
+    verified = _Verified(blobs)
     for entry in entries:
-        try:
-            yield from _check_entry(blobs, entry, good)
-        except (ContentError, StoreError) as error:
-            yield Problem(entry.name or "", f"its manifest cannot be read: {error}")
+        yield from _check_entry(verified, entry)
+    seen = {digest for digest, _ in verified.outcomes}
     for digest, file in blobs.stored():
         if digest is None:
             yield Problem("", f"{file.path.name} is no blob")
-        elif digest not in good:
-            yield from _check_blob(blobs, "", Descriptor("", digest, file.size))
+        elif digest not in seen:
+            try:
+                blobs.verify(Descriptor("", digest, file.size))
+            except NotFoundError:
+                continue  # collected meanwhile
+            except (ContentError, StoreError) as error:
+                yield Problem("", str(error))
 
 
-def _check_entry(blobs: Blobs, entry: Entry, good: set[Digest]) -> Iterator[Problem]:
-    if not is_manifest(entry.descriptor):
-        yield Problem(entry.name or "", f"it points at no manifest: {entry.descriptor.media_type}")
+@dataclass(slots=True)
+class _Verified:
+    """What was wrong with each blob, or empty; read at the first question about it."""
+
+    blobs: Blobs
+    outcomes: dict[tuple[Digest, int], str] = field(default_factory=dict)
+
+    def problem(self, desc: Descriptor) -> str:
+        key = desc.digest, desc.size
+        if key not in self.outcomes:
+            try:
+                self.blobs.verify(desc)
+                self.outcomes[key] = ""
+            except (ContentError, StoreError) as error:
+                self.outcomes[key] = str(error)
+        return self.outcomes[key]
+
+
+def _check_entry(verified: _Verified, entry: Entry) -> Iterator[Problem]:
+    name, root = entry.name or "", entry.descriptor
+    if not is_manifest(root):
+        yield Problem(name, f"it points at no manifest: {root.media_type}")
         return
-    for desc, manifest in walk(blobs, entry.descriptor, all_successors):
-        good.add(desc.digest)
-        for leaf in manifest.successors:
-            if leaf.digest in good or is_manifest(leaf):
-                continue
-            problems = list(_check_blob(blobs, entry.name or "", leaf))
-            yield from problems
-            good.add(leaf.digest)
-
-
-def _check_blob(blobs: Blobs, name: str, desc: Descriptor) -> Iterator[Problem]:
     try:
-        blobs.verify(desc)
+        for desc, manifest in walk(verified.blobs, root, all_successors):
+            for blob in (desc, *manifest.successors):
+                if problem := verified.problem(blob):
+                    yield Problem(name, problem)
     except (ContentError, StoreError) as error:
-        yield Problem(name, str(error))
+        yield Problem(name, f"its manifest cannot be read: {error}")

@@ -43,14 +43,17 @@ class Files:
         self._before = before
 
     def make_folder(self, path: Path) -> None:
-        """Create a folder and its parents; a folder that is there is fine, a link is not."""
+        """Create a folder and its parents, durably; one that is there is fine, a link is not."""
         with store_errors("creating the folder", path):
-            if not path.is_dir():
-                self._before("mkdir", path)
-                path.mkdir(parents=True, exist_ok=True)
-                self.sync_folder(path.parent)
             if path.is_symlink():
                 raise StoreError(f"{path} is a symbolic link inside the store; refused")
+            if path.is_dir():
+                return
+            if not path.parent.is_dir():
+                self.make_folder(path.parent)
+            self._before("mkdir", path)
+            path.mkdir(exist_ok=True)
+            self.sync_folder(path.parent)
 
     def replace(self, path: Path, content: bytes) -> None:
         """Put a whole new file in the place of `path`, durably, all or nothing."""
@@ -70,21 +73,20 @@ class Files:
         with store_errors("creating", path):
             self._before("create", path)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o644)
-        try:
+        with _closing(fd, path):
             yield fd
-        finally:
-            os.close(fd)
 
     @contextlib.contextmanager
-    def reopen(self, path: Path) -> Iterator[int]:
-        """An existing regular file to go on writing, positioned at its start."""
+    def reopen(self, path: Path, *, create: bool = False) -> Iterator[int]:
+        """A regular file to go on writing, from its start; made where asked and not there."""
         with store_errors("opening", path):
-            fd = os.open(path, os.O_RDWR | _NON_BLOCKING | _OPEN)
-        try:
+            if create:
+                self._before("create", path)
+            how = os.O_RDWR | (os.O_CREAT if create else 0)
+            fd = os.open(path, how | _NON_BLOCKING | _OPEN, 0o644)
+        with _closing(fd, path):
             _require_regular(fd, path)
             yield fd
-        finally:
-            os.close(fd)
 
     def write(self, fd: int, path: Path, content: bytes | memoryview) -> None:
         """Append all of `content` at the descriptor's position."""
@@ -104,16 +106,26 @@ class Files:
     def publish(self, fd: int, draft: Path, path: Path, *, mtime: int | None = None) -> None:
         """Make the open draft durable under its final name.
 
-        With `mtime` (seconds) the file becomes read-only and gets that time of modification.
+        With `mtime` (seconds) the file becomes read-only and gets that time of modification. A
+        draft that could not be synced is deleted.
         """
         with store_errors("committing", path):
             if mtime is not None:
-                os.fchmod(fd, 0o444)
                 os.utime(fd, (mtime, mtime))
-            self._before("fsync", draft)
-            os.fsync(fd)
+            try:
+                self._before("fsync", draft)
+                os.fsync(fd)
+            except OSError:
+                # It reads well from memory and may be nothing on disk: nobody may go on with it.
+                with contextlib.suppress(OSError):
+                    draft.unlink()
+                raise
             self._before("rename", path)
             draft.replace(path)
+            if mtime is not None:
+                # Not before the rename: a draft that a kill leaves must be open to its owner.
+                with contextlib.suppress(OSError):
+                    os.fchmod(fd, 0o444)
             self.sync_folder(path.parent)
 
     def move(self, source: Path, target: Path) -> bool:
@@ -176,7 +188,7 @@ class Files:
         """
         with store_errors("opening the lock", path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
-        try:
+        with _closing(fd, path):
             deadline = time.monotonic() + LOCK_WAIT
             pause = 0.001
             while not self.try_lock(fd, path, exclusive=exclusive):
@@ -185,8 +197,6 @@ class Files:
                 time.sleep(pause)
                 pause = min(pause * 2, 0.05)
             yield
-        finally:
-            os.close(fd)
 
     def try_lock(self, fd: int, path: Path, *, exclusive: bool) -> bool:
         """Lock an open file until it is closed; False where another holds it. Never waits."""
@@ -210,6 +220,24 @@ class Files:
                 return not self.try_lock(fd, path, exclusive=True)
             finally:
                 os.close(fd)
+
+
+def listing(folder: Path) -> list[tuple[Path, os.stat_result]]:
+    """What lies in a folder, by name, with the state of each; links are not followed.
+
+    Nothing where the folder is not there; what vanishes meanwhile is left out. Raises StoreError.
+    """
+    found = []
+    with store_errors("listing", folder):
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return []
+        for entry in names:
+            with contextlib.suppress(FileNotFoundError):
+                found.append((folder / entry.name, entry.stat(follow_symlinks=False)))
+    return found
 
 
 @contextlib.contextmanager
@@ -263,6 +291,15 @@ def read_small(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise StoreError(f"{path} is larger than {limit} bytes")
     return content
+
+
+@contextlib.contextmanager
+def _closing(fd: int, path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with store_errors("closing", path):
+            os.close(fd)
 
 
 def _require_regular(fd: int, path: Path) -> None:

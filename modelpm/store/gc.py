@@ -27,7 +27,7 @@ class Garbage:
     """Downloads that were begun and left."""
 
     strays: tuple[Stored, ...]
-    """Files that belong to no store: dead leases, the trash of a killed sweep, foreign files."""
+    """What else killed processes left, notes on blobs that are gone, and foreign files."""
 
     @property
     def size(self) -> int:
@@ -53,14 +53,21 @@ class Garbage:
         return Garbage(tuple(pair for pair in self.blobs if pair[0] in wanted), (), ())
 
 
-def plan(blobs: Blobs, entries: Iterable[Entry], leases: Leases) -> Garbage:
+def plan(
+    blobs: Blobs,
+    entries: Iterable[Entry],
+    leases: Leases,
+    notes: Iterable[tuple[Digest | None, Stored]] = (),
+) -> Garbage:
     """Find the garbage. The caller holds the store's exclusive lock.
 
+    `notes` are small files about one blob each, or with None about nothing: they go with the blob.
     Raises StoreError when anything that must be read cannot be.
     """
     leased = set(leases.live())
     live = leased | _reachable(blobs, entries)
     found = list(blobs.stored())
+    kept = {digest for digest, _ in found if digest in live}
     return Garbage(
         blobs=tuple((digest, file) for digest, file in found if digest and digest not in live),
         drafts=tuple(file for digest, file in blobs.drafts() if digest not in leased),
@@ -68,6 +75,7 @@ def plan(blobs: Blobs, entries: Iterable[Entry], leases: Leases) -> Garbage:
             *(file for digest, file in found if digest is None),
             *blobs.trash(),
             *(Stored(path, _size(path)) for path in leases.dead()),
+            *(file for digest, file in notes if digest not in kept),
         ),
     )
 

@@ -6,6 +6,7 @@ where JSON allows it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ SIZE = "dev.modelpm.size"
 SELECTED_FROM = "dev.modelpm.selected-from"
 
 _MAX_BYTES = 256 * 2**20
+_EMPTY = {"schemaVersion": 2, "mediaType": OCI_INDEX}
+_SIZE = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Entry:
     def size(self) -> int | None:
         """Bytes of config and layers, where they were noted."""
         text = self.descriptor.annotations.get(SIZE, "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if _SIZE.fullmatch(text) else None
 
     @property
     def selected_from(self) -> Digest | None:
@@ -60,7 +63,7 @@ class Index:
     def entries(self) -> list[Entry]:
         """Every entry, in the file's order. Raises StoreError where the file cannot be read."""
         entries = []
-        for value in self._load():
+        for value in self._load()[1]:
             try:
                 descriptor = Descriptor.from_json(value)
             except InvalidManifestError as error:
@@ -76,27 +79,31 @@ class Index:
         """Point a name at a manifest, in place of what it pointed at."""
         value = descriptor.to_json()
         value["annotations"] = {REF_NAME: name, **notes}
-        self._save([*(other for other in self._load() if not _is_named(other, {name})), value])
+        self._replace({name}, value)
 
     def drop(self, names: set[str]) -> None:
         """Delete the entries of these names."""
-        self._save([value for value in self._load() if not _is_named(value, names)])
+        self._replace(names)
 
-    def _load(self) -> list[object]:
+    def _replace(self, names: set[str], *values: object) -> None:
+        """Put these entries in the place of those of the names; all else stays as it is."""
+        document, manifests = self._load()
+        kept = [value for value in manifests if not _is_named(value, names)]
+        document = {**_EMPTY, **document, "manifests": [*kept, *values]}
+        self._files.replace(self._path, json.dumps(document, separators=(",", ":")).encode())
+
+    def _load(self) -> tuple[dict[str, object], list[object]]:
+        """The whole document, and its list of entries."""
         try:
             document = json.loads(read_small(self._path, _MAX_BYTES))
-            manifests = document["manifests"]
         except FileNotFoundError:
-            return []
-        except (ValueError, RecursionError, TypeError, KeyError) as error:
+            return {}, []
+        except (ValueError, RecursionError) as error:
             raise StoreError(f"{self._path} is no index of an OCI layout: {error!r:.200}") from None
+        manifests = document.get("manifests") if isinstance(document, dict) else None
         if not isinstance(manifests, list):
             raise StoreError(f"{self._path} is no index of an OCI layout: no list of manifests")
-        return manifests
-
-    def _save(self, manifests: list[object]) -> None:
-        document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
-        self._files.replace(self._path, json.dumps(document, separators=(",", ":")).encode())
+        return document, manifests
 
 
 def _is_named(value: object, names: set[str]) -> bool:

@@ -9,7 +9,9 @@ a name is written, a lease is taken, or garbage is set aside: never while bytes 
 """
 
 import contextlib
+import dataclasses
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
@@ -19,20 +21,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modelpm.content import Fetcher, Observer, all_successors, ignore, read_manifest, walk
-from modelpm.errors import ContentError, NotFoundError, StoreError
-from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.oci.manifest import is_manifest
+from modelpm.errors import ContentError, InvalidManifestError, NotFoundError, StoreError
+from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
+from modelpm.oci.manifest import is_manifest, load_json
 from modelpm.store import gc
-from modelpm.store.blobs import Blobs
+from modelpm.store.blobs import Blobs, Stored
 from modelpm.store.check import Problem, check
-from modelpm.store.files import Files, read_small
+from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
 
 VERSION = 1
+_BESIDE = ("ingest", "leases", "used", "trash")
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_FOLDERS = ("blobs", "blobs/sha256", "ingest", "leases", "used", "trash")
+_FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
+_OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
+_DRAFT = re.compile(r"\.(?:oci-layout|modelpm\.json|index\.json)\.[a-f0-9]{16}")
+_NOTE = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRUST_SECONDS = 24 * 3600
 _WORTH_A_NOTE = 2**20
@@ -57,12 +63,12 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Every name and what it points at. Raises StoreError."""
-        self._check_version(writing=False)
+        self._version()
         return self._index.entries()
 
     def find(self, name: str) -> Entry | None:
         """The entry of a full name. Raises StoreError."""
-        self._check_version(writing=False)
+        self._version()
         return self._index.find(name)
 
     def resolve(self, reference: str) -> Descriptor:
@@ -91,14 +97,19 @@ class Store:
     def path(self, desc: Descriptor) -> Path:
         """The blob's file, verified: hashed at the first use after a start of the machine.
 
-        Also notes the time of use. Raises DigestMismatchError, NotFoundError or StoreError.
+        Also notes the time of use, where this store is ours to write. Raises DigestMismatchError,
+        NotFoundError or StoreError.
         """
+        if self._version() == VERSION:
+            with contextlib.suppress(StoreError):  # perhaps read-only; then it is only read
+                self.prepare()
         path = self._blobs.path(desc.digest)
         note = self._note(desc.digest)
         boot = _boot_id()
         if not (_is_trusted(note, boot) and self._blobs.exists(desc)):
             self._blobs.verify(desc)
-        self._files.touch(note, boot)
+        if self._prepared:
+            self._files.touch(note, boot)
         return path
 
     # Writing: the Target.
@@ -123,6 +134,8 @@ class Store:
             notes[SELECTED_FROM] = str(selected_from)
         with self._files.locked(self._lock, exclusive=True):
             notes[SIZE] = str(self._complete_size(desc))
+            for algorithm in HEX_LENGTH:  # another process may have brought the last blob just now
+                self._files.sync_folder(self.root / "blobs" / algorithm)
             self._index.put(reference, desc, notes)
 
     @contextlib.contextmanager
@@ -167,8 +180,8 @@ class Store:
             swept = garbage.still(self._plan())
             aside = [self._set_aside(file.path) for _, file in swept.blobs]
             drafts = tuple(file for file in swept.drafts if self._blobs.remove_draft(file.path))
-            if aside:
-                self._files.sync_folder(self.root / "blobs" / "sha256")
+            for folder in {file.path.parent for _, file in swept.blobs}:
+                self._files.sync_folder(folder)
         for path in (*aside, *(file.path for file in swept.strays)):
             self._files.remove(path)
         for digest, _ in swept.blobs:
@@ -189,46 +202,75 @@ class Store:
         """Make the layout where it is not there. Raises StoreError where it may not be written."""
         if self._prepared:
             return
-        self._check_version(writing=True)
-        is_new = not self._index_exists()
-        if is_new and self.root.is_dir() and any(_visible(self.root)):
-            raise StoreError(f"{self.root} is neither empty nor a store; choose another --home")
-        self._files.make_folder(self.root)
+        if self._version() not in (None, VERSION):
+            raise StoreError(
+                f"{self.root} is a store of version {self._version()!r:.20}; this modelpm writes"
+                f" version {VERSION} only (try: pip install --upgrade modelpm)"
+            )
+        self._refuse_foreign()
+        if not self.root.is_dir():  # the root itself may be a link; what lies in it may not
+            self._files.make_folder(self.root)
         for folder in _FOLDERS:
             self._files.make_folder(self.root / folder)
-        if not (self.root / "oci-layout").exists():
-            self._files.replace(self.root / "oci-layout", _OCI_LAYOUT)
-        version = self.root / "modelpm.json"
-        if not version.exists():
-            self._files.replace(version, json.dumps({"version": VERSION}).encode())
+        version = json.dumps({"version": VERSION}).encode()
         with self._files.locked(self._lock, exclusive=True):
+            for name, content in (("oci-layout", _OCI_LAYOUT), ("modelpm.json", version)):
+                if not (self.root / name).exists():
+                    self._files.replace(self.root / name, content)
             if not self._index_exists():
                 self._index.drop(set())
         self._blobs.trust_locks = self._files.locks_work(self._lock)
+        self._blobs.may_seal = True
         self._prepared = True
 
-    def _index_exists(self) -> bool:
-        return (self.root / "index.json").exists()
-
-    def _check_version(self, *, writing: bool) -> None:
-        path = self.root / "modelpm.json"
-        try:
-            version = json.loads(read_small(path, 2**16))["version"]
-        except (FileNotFoundError, NotADirectoryError):
+    def _refuse_foreign(self) -> None:
+        names = {path.name for path, _ in listing(self.root)}
+        if "index.json" in names:
             return
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise StoreError(f"{path} cannot be read; is {self.root} a store?") from None
-        if version != VERSION and writing:
+        if any(name not in _OURS and not _DRAFT.fullmatch(name) for name in names):
+            raise StoreError(f"{self.root} is neither empty nor a store; choose another --home")
+        # The blobs first: who brings one has made the index before.
+        if any(self._blobs.stored()) and not self._index_exists():
             raise StoreError(
-                f"{self.root} is a store of version {version!r:.20}; this modelpm writes version"
-                f" {VERSION} only (try: pip install --upgrade modelpm)"
+                f"{self.root} has blobs but no index.json, so their names are lost"
+                " (put the file back, or choose another --home)"
             )
 
+    def _index_exists(self) -> bool:
+        with store_errors("reading", self.root):
+            return (self.root / "index.json").exists()
+
+    def _version(self) -> object:
+        """The version of this arrangement; None where another program made it, or nobody."""
+        path = self.root / "modelpm.json"
+        try:
+            document = load_json(read_small(path, 2**16))
+        except FileNotFoundError:
+            return None
+        except InvalidManifestError:
+            document = None
+        if not isinstance(document, dict) or "version" not in document:
+            raise StoreError(f"{path} cannot be read; is {self.root} a store?")
+        return document["version"]
+
     def _plan(self) -> Garbage:
-        return gc.plan(self._blobs, self._index.entries(), self._leases)
+        if not self._blobs.trust_locks:
+            raise StoreError(
+                f"the file system of {self.root} has no locks that work, so nothing was deleted:"
+                " another program may need it (choose another with --home)"
+            )
+        garbage = gc.plan(self._blobs, self._index.entries(), self._leases, self._notes())
+        drafts = (
+            Stored(path, state.st_size)
+            for path, state in listing(self.root)
+            if _DRAFT.fullmatch(path.name)  # dead: they are only written under the lock
+        )
+        return dataclasses.replace(garbage, strays=(*garbage.strays, *drafts))
 
     def _complete_size(self, root: Descriptor) -> int:
         """Bytes of all that a manifest names. Raises StoreError where some of it is missing."""
+        if not is_manifest(root):
+            raise StoreError(f"{root.digest} cannot get a name: it is no manifest")
         sizes: dict[Digest, int] = {}
         try:
             for _, manifest in walk(self, root, all_successors):
@@ -245,18 +287,15 @@ class Store:
         """The file whose time is that of the last use, and which tells the start of the machine."""
         return self.root / "used" / f"{digest.algorithm}-{digest.hex}"
 
+    def _notes(self) -> Iterator[tuple[Digest | None, Stored]]:
+        for path, state in listing(self.root / "used"):
+            match = _NOTE.fullmatch(path.name)
+            yield Digest(match[1], match[2]) if match else None, Stored(path, state.st_size)
+
     def _set_aside(self, path: Path) -> Path:
         aside = self.root / "trash" / secrets.token_hex(8)
         self._files.move(path, aside)
         return aside
-
-
-def _visible(folder: Path) -> Iterator[Path]:
-    """What lies in a folder apart from what killed first writes leave."""
-    ours = {*_FOLDERS, "oci-layout", "modelpm.json", "lock"}
-    return (
-        path for path in folder.iterdir() if path.name not in ours and not path.name.startswith(".")
-    )
 
 
 def _boot_id() -> bytes:

@@ -13,9 +13,9 @@ from pathlib import Path
 from modelpm.errors import InvalidManifestError, InvalidReferenceError, StoreError
 from modelpm.oci.descriptor import Digest
 from modelpm.oci.manifest import load_json
-from modelpm.store.files import Files, read_small
+from modelpm.store.files import Files, listing, read_small
 
-_MAX_BYTES = 4 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 
 class Leases:
@@ -34,12 +34,10 @@ class Leases:
         with contextlib.ExitStack() as stack:
             with self._files.locked(self._lock, exclusive=False):
                 fd = stack.enter_context(self._files.create(path))
+                stack.callback(self._files.remove, path)  # before the lock on it goes
                 self._files.try_lock(fd, path, exclusive=True)
                 self._files.write(fd, path, content)
-            try:
-                yield
-            finally:
-                self._files.remove(path)
+            yield
 
     def live(self) -> Iterator[Digest]:
         """What living holders need. Raises StoreError for a live lease that cannot be read."""
@@ -52,7 +50,7 @@ class Leases:
         return (path for path in self._paths() if not self._is_live(path))
 
     def _paths(self) -> list[Path]:
-        return sorted(self._folder.glob("*.json"))
+        return [path for path, _ in listing(self._folder) if path.suffix == ".json"]
 
     def _is_live(self, path: Path) -> bool:
         try:

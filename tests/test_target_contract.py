@@ -1,0 +1,142 @@
+"""What every Target promises, asked of each of them."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from modelpm.content import Target, read, read_manifest
+from modelpm.errors import ContentError, DigestMismatchError, ModelPMError, NotFoundError
+from modelpm.oci.descriptor import Descriptor
+from modelpm.store.layout import Store
+from modelpm.transfer import copy
+from tests.memory import LAYER, Memory
+
+NAME = "localhost:5000/team/model:tag"
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    "memory": lambda _: Memory(),
+    "store": lambda folder: Store(folder / "store"),
+}
+
+
+@pytest.fixture(params=list(TARGETS))
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
+    return TARGETS[request.param](tmp_path)
+
+
+class Bytes:
+    """A source that serves these bytes whatever it is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.opened = 0
+
+    @contextlib.contextmanager
+    def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        self.opened += 1
+        yield io.BytesIO(self.content[offset:])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
+def test_what_is_pushed_is_there_and_can_be_read(target: Target, size: int) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    desc = Descriptor.of(content, LAYER)
+    assert not target.exists(desc)
+    target.push(desc, Bytes(content))
+    assert target.exists(desc)
+    assert read(target, desc) == content
+    with target.fetch(desc, size // 2) as stream:
+        assert stream.read() == content[size // 2 :]
+
+
+def test_sha512_is_verified_like_sha256(target: Target) -> None:
+    memory = Memory()
+    desc = memory.leaf(b"content", algorithm="sha512")
+    with pytest.raises(DigestMismatchError):
+        target.push(desc, Bytes(b"Content"))
+    target.push(desc, memory)
+    assert read(target, desc) == b"content"
+
+
+def test_pushing_again_changes_nothing_and_opens_nothing(target: Target) -> None:
+    desc = Descriptor.of(b"content", LAYER)
+    target.push(desc, Bytes(b"content"))
+    again = Bytes(b"other")
+    target.push(desc, again)
+    assert again.opened == 0
+    assert read(target, desc) == b"content"
+
+
+@pytest.mark.parametrize("served", [b"", b"conten", b"Content", b"content!", b"x" * 2**21])
+def test_wrong_bytes_are_refused_and_leave_nothing(target: Target, served: bytes) -> None:
+    desc = Descriptor.of(b"content", LAYER)
+    with pytest.raises(DigestMismatchError):
+        target.push(desc, Bytes(served))
+    assert not target.exists(desc)
+    with pytest.raises(NotFoundError), target.fetch(desc):
+        pass
+    target.push(desc, Bytes(b"content"))
+    assert target.exists(desc)
+
+
+def test_exists_asks_for_the_size_too(target: Target) -> None:
+    desc = Descriptor.of(b"content", LAYER)
+    target.push(desc, Bytes(b"content"))
+    assert not target.exists(Descriptor(LAYER, desc.digest, desc.size + 1))
+
+
+def test_what_is_not_there_is_not_found(target: Target) -> None:
+    desc = Descriptor.of(b"content", LAYER)
+    assert not target.exists(desc)
+    with pytest.raises(NotFoundError), target.fetch(desc):
+        pass
+    for reference in (NAME, str(desc.digest)):
+        with pytest.raises(NotFoundError):
+            target.resolve(reference)
+
+
+def test_a_name_points_moves_and_resolves(target: Target) -> None:
+    memory = Memory()
+    first, second = memory.image(b"a", b"b"), memory.image(b"a", b"c")
+    for root in (first, second):
+        copy(memory, target, root)
+        target.tag(root, NAME)
+        found = target.resolve(NAME)
+        assert (found.digest, found.size, found.media_type) == (
+            root.digest,
+            root.size,
+            root.media_type,
+        )
+        assert target.resolve(str(root.digest)).digest == root.digest
+        assert read_manifest(target, found).raw == memory.content[root.digest]
+
+
+def test_a_name_is_refused_for_what_is_not_there(target: Target) -> None:
+    root = Memory().image(b"a")
+    with pytest.raises(ModelPMError):
+        target.tag(root, NAME)
+    with pytest.raises(NotFoundError):
+        target.resolve(NAME)
+
+
+def test_referrers_are_those_with_the_subject(target: Target) -> None:
+    memory = Memory()
+    root, other = memory.image(b"a"), memory.image(b"b")
+    signature = memory.image(b"s", subject=root)
+    for number, desc in enumerate((root, other, signature)):
+        copy(memory, target, desc)
+        target.tag(desc, f"{NAME}{number}")
+    assert [desc.digest for desc in target.referrers(root)] == [signature.digest]
+    assert list(target.referrers(other)) == []
+
+
+def test_holding_is_a_context_and_lets_errors_through(target: Target) -> None:
+    desc = Descriptor.of(b"content", LAYER)
+    with target.hold([desc, desc]):
+        target.push(desc, Bytes(b"content"))
+    with pytest.raises(ContentError), target.hold([]):
+        raise ContentError("of the body")
+    assert target.exists(desc)
