@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -25,7 +25,7 @@ if sys.platform != "win32":
     import resource
 
 
-def main(engine: str) -> NoReturn:
+def main(engine: str) -> NoReturn:  # pragma: no cover - only ever in a process of its own
     """Be the child: serve an engine on the standard streams, and leave when they end."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -45,18 +45,48 @@ def main(engine: str) -> NoReturn:
         os._exit(status)
 
 
-def serve(engine: Engine, requests: BinaryIO, replies: BinaryIO, leave: Callable[[], None]) -> None:
+def limits(path: str) -> dict[int, int]:
+    """Resource limits to run a model file under. Raises RunnerError when there is none."""
+    try:
+        size = Path(path).stat().st_size
+    except OSError as error:
+        raise RunnerError(f"cannot open the model file: {error}") from error
+    if sys.platform == "win32":
+        return {}
+    # The file is mapped; beside it come the key-value cache, buffers, and stacks of threads.
+    memory = 4 * size + 4 * 2**30 + (os.cpu_count() or 1) * 2**28
+    return {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_AS: memory}
+
+
+def confine(bounds: Mapping[int, int]) -> None:  # pragma: no cover - lowered for ever
+    """Put limits in force, as far as this machine has them."""
+    for limit, value in bounds.items():
+        with suppress(ValueError, OSError):  # a lower one is in force already
+            resource.setrlimit(limit, (value, value))
+
+
+def serve(
+    engine: Engine,
+    requests: BinaryIO,
+    replies: BinaryIO,
+    leave: Callable[[], None],
+    confine: Callable[[Mapping[int, int]], None] = confine,
+) -> None:
     """Answer requests until they end; then `leave` is called, in the middle of whatever runs."""
     inbox = _Inbox(requests, leave)
     threading.Thread(target=inbox.fill, daemon=True).start()
     while request := inbox.requests.get():
+        if "load" in request:
+            answers = _load(engine, request, confine)
+        elif "count" in request:
+            answers = _count(engine, request)
+        else:
+            answers = _generate(engine, request, inbox)
         try:
-            for reply in _replies(engine, request, inbox):
-                replies.write(wire.encode(reply))
-                replies.flush()
+            for reply in answers:
+                _send(replies, reply)
         except RunnerError as error:
-            replies.write(wire.encode({"error": str(error)[: wire.MAX_TEXT]}))
-            replies.flush()
+            _send(replies, {"error": str(error)[: wire.MAX_TEXT]})
 
 
 class _Inbox:
@@ -82,33 +112,27 @@ class _Inbox:
             self._leave()
 
 
-def _replies(engine: Engine, request: wire.Line, inbox: _Inbox) -> Iterator[wire.Line]:
-    if "load" in request:
-        facts = request["load"]
-        vocabulary = Vocabulary(**facts.pop("vocabulary"))
-        _confine(facts["path"])
-        engine.load(Facts(**facts, vocabulary=vocabulary), Settings(**request["settings"]))
-        yield {"loaded": engine.context_length}
-    elif "count" in request:
-        yield {"count": engine.count(request["count"])}
-    else:
-        for event in engine.generate(request["prompt"], Sampling(**request["sampling"])):
-            yield from wire.told(event)
-            if inbox.stopped >= request["generate"]:
-                engine.stop()
+def _load(
+    engine: Engine, request: wire.Line, confine: Callable[[Mapping[int, int]], None]
+) -> Iterator[wire.Line]:
+    facts = request["load"]
+    vocabulary = Vocabulary(**facts.pop("vocabulary"))
+    confine(limits(facts["path"]))
+    engine.load(Facts(**facts, vocabulary=vocabulary), Settings(**request["settings"]))
+    yield {"loaded": engine.context_length}
 
 
-def _confine(path: str) -> None:
-    """No core dump, no written file, and memory for this model only. Lowered for ever."""
-    try:
-        size = Path(path).stat().st_size
-    except OSError as error:
-        raise RunnerError(f"cannot open the model file: {error}") from error
-    if sys.platform == "win32":
-        return
-    # The file is mapped; beside it come the key-value cache, buffers, and stacks of threads.
-    memory = 4 * size + 4 * 2**30 + (os.cpu_count() or 1) * 2**28
-    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_AS: memory}
-    for limit, value in limits.items():
-        with suppress(ValueError, OSError):  # a limit below is in force already, or is unknown
-            resource.setrlimit(limit, (value, value))
+def _count(engine: Engine, request: wire.Line) -> Iterator[wire.Line]:
+    yield {"count": engine.count(request["count"])}
+
+
+def _generate(engine: Engine, request: wire.Line, inbox: _Inbox) -> Iterator[wire.Line]:
+    for event in engine.generate(request["prompt"], Sampling(**request["sampling"])):
+        yield from wire.told(event)
+        if inbox.stopped >= request["generate"]:
+            engine.stop()
+
+
+def _send(replies: BinaryIO, reply: wire.Line) -> None:
+    replies.write(wire.encode(reply))
+    replies.flush()

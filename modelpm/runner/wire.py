@@ -80,7 +80,7 @@ def event(reply: Line) -> Event:
 
 def natural(value: object) -> int:
     """Raises ValueError for what is no count."""
-    if isinstance(value, int) and 0 <= value < 2**31:
+    if type(value) is int and 0 <= value < 2**31:
         return value
     raise ValueError("no count")
 

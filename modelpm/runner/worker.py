@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class Patience:
     load: float = 120.0
     step: float = 300.0
     """For one chunk of a prompt, or one token."""
-    stop: float = 10.0
+    stop: float = 5.0
     """To end an answer that was given up."""
     close: float = 1.0
     """To leave by itself."""
@@ -53,8 +53,8 @@ class Worker:
     `start` costs a millisecond, and the child gets ready while the caller reads the model's
     header. Every `load` after the first has a new child.
 
-    `engine` names a module with a function `create`. `environment` is all that the child sees of
-    the environment: nothing is needed on Linux and macOS.
+    `engine` names a module with a function `create`; `python` is the interpreter. `environment` is
+    all that the child sees of the environment: nothing is needed on Linux and macOS.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class Worker:
         *,
         environment: Mapping[str, str] | None = None,
         patience: Patience | None = None,
+        python: str = sys.executable,
     ) -> None:
-        self._engine = engine
+        self._command = _command(python, engine)
         self._environment = dict(environment or {})
         self._patience = patience or Patience()
         self._child: _Child | None = None
@@ -94,7 +95,7 @@ class Worker:
     def start(self) -> None:
         """Start the child, unless it runs. Raises RunnerError where no process can be made."""
         if self._child is None:
-            self._child, self._used = _Child(self._engine, self._environment), False
+            self._child, self._used = _Child(self._command, self._environment), False
 
     def load(self, facts: Facts, settings: Settings) -> None:
         """Make the model ready. Raises RunnerError when the engine refuses it, or dies of it."""
@@ -225,7 +226,7 @@ class Worker:
 class _Child:
     """The process and its pipes. A thread serves each pipe, so that nobody waits unbounded."""
 
-    def __init__(self, engine: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.killed = False
         self.replies: queue.Queue[bytes | None] = queue.Queue(256)
         """Lines as they came, None at the end."""
@@ -233,7 +234,7 @@ class _Child:
         self._said = b""
         try:
             self._process = subprocess.Popen(
-                _command(engine),
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -310,11 +311,9 @@ class _Child:
                 self._said = (self._said + words)[-LAST_WORDS:]
 
 
-def _command(engine: str) -> list[str]:
+def _command(python: str, engine: str) -> list[str]:
     """A Python without user settings or site hooks that finds what this one finds."""
-    if not sys.executable:
-        raise RunnerError("cannot start a process for the engine: this Python has no executable")
     folders = [folder for folder in sys.path if Path(folder).is_absolute()]
     folders.append(str(Path(__file__).parents[2]))
     options = ("-I", "-S", "-B", "-X", "utf8")
-    return [sys.executable, *options, "-c", _BOOT, engine, *dict.fromkeys(folders)]
+    return [python, *options, "-c", _BOOT, engine, *dict.fromkeys(folders)]

@@ -79,6 +79,8 @@ def _write_vocabulary(writer: gguf.GGUFWriter, recipe: Recipe) -> None:
         tokens = [chr(0x100 + n) for n in range(256)] + ["<s>", "</s>", "he", "Ġh"]
         writer.add_tokenizer_model("gpt2")
         writer.add_token_list(tokens)
+        writer.add_token_scores([0.0] * len(tokens))
+        writer.add_token_types([int(gguf.TokenType.NORMAL)] * len(tokens))
         writer.add_token_merges(["h e", "Ġ h"])
         return
     tokens, types = _spm(recipe)
