@@ -4,7 +4,8 @@ The prompt of every turn is rendered from the whole history; the engine finds by
 it is in its cache. When the history outgrows the context the oldest turns are forgotten for good.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from modelpm.errors import RunnerError
@@ -56,8 +57,8 @@ class Conversation:
         head = (Message("system", self.system),) if self.system else ()
         return (*head, *self._turns)
 
-    def ask(self, question: str) -> Iterator[str]:
-        """The answer in pieces, as they come. Closing the iterator stops the answer.
+    def ask(self, question: str) -> Generator[str, None, None]:
+        """The answer in pieces, as they come. Closing the generator stops the answer.
 
         What was answered is remembered, whole or not; a question without any answer is not.
         Raises RunnerError, with both counts, when the question alone is longer than the context.
@@ -67,12 +68,15 @@ class Conversation:
         said: list[str] = []
         try:
             prompt = self._fitting()
-            for event in self._engine.generate(prompt, self.sampling):
-                if isinstance(event, Piece) and event.text:
-                    said.append(event.text)
-                    yield event.text
-                elif isinstance(event, Finished):
-                    self.finished = event
+            with closing(self._engine.generate(prompt, self.sampling)) as events:
+                for event in events:
+                    if isinstance(event, Finished):
+                        self.finished = event
+                    elif isinstance(event, Piece) and event.text:
+                        # SentencePiece begins with a space; it belongs to the history alone.
+                        shown = event.text if said else event.text.removeprefix(" ")
+                        said.append(event.text)
+                        yield shown
         finally:
             self._remember("".join(said))
 

@@ -42,8 +42,11 @@ from modelpm.runner.engine import (
 MAX_CONTROL = 2_000
 """Control tokens of one vocabulary: all are looked for in each prompt."""
 
-SOON = 0.1
-"""Seconds that a chunk of a prompt may take; it gets half as long when it takes more."""
+SOON = 0.2
+"""Seconds that a chunk of a prompt may take; the next is half as long when it takes more."""
+
+SMALLEST_CHUNK = 8
+"""Tokens; shorter chunks are slower by half."""
 
 _GREEDY_BELOW = 0.001  # a smaller temperature overflows the engine's floats
 _TENSOR_TYPES = frozenset(
@@ -91,6 +94,8 @@ def refusals(facts: Facts) -> tuple[str, ...]:
 def _architecture_refusals(facts: Facts) -> Iterator[str]:
     if facts.architecture != "llama":
         yield f"architecture {facts.architecture[:40]} (only llama)"
+    if facts.context_length < 1:
+        yield "no context length"
     if facts.expert_count:
         yield f"mixture of {facts.expert_count} experts"
     if facts.rope_scaling != "none" and facts.rope_scaling_factor != 1.0:
@@ -221,7 +226,7 @@ class _Model:
         ends = (*facts.vocabulary.stops, *known, facts.vocabulary.eos, self.llm.eos_token_id)
         self.ends = frozenset(ends)
         self._most = settings.chunk
-        self._chunk = min(8, settings.chunk)
+        self._chunk = min(SMALLEST_CHUNK, settings.chunk)
         shares = 1 + Path(facts.path).stat().st_size // cores.SHARE
         most = min(settings.threads or cores.MAX_THREADS, cores.available(), shares)
         self.pace = cores.Pace(most)
@@ -256,7 +261,8 @@ class _Model:
         began = time.perf_counter()
         self.evaluate(ids[: self._chunk])
         slow = time.perf_counter() - began > SOON
-        self._chunk = max(1, self._chunk // 2) if slow else min(2 * self._chunk, self._most)
+        wanted = max(self._chunk // 2, SMALLEST_CHUNK) if slow else 2 * self._chunk
+        self._chunk = min(wanted, self._most)
 
     def sample(self, sampling: Sampling, seed: int) -> int:
         greedy = sampling.temperature < _GREEDY_BELOW
@@ -306,7 +312,7 @@ class CTransformers:
         """How many tokens the prompt has."""
         return len(self._ready().tokens.encode(prompt))
 
-    def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
+    def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
         """Answer a rendered prompt, see `Engine.generate`."""
         model = self._ready()
         self._stopping = False

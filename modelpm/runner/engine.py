@@ -6,7 +6,7 @@ in a child process.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -167,8 +167,10 @@ class Engine(Protocol):
         """How many tokens the prompt has. Raises RunnerError."""
         ...
 
-    def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
+    def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
         """Answer a rendered prompt: Evaluated, then Piece, and Finished as the last event.
+
+        Closing the generator stops the answer.
 
         Raises RunnerError, with both counts when the prompt leaves no room in the context.
         """

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +110,8 @@ class Worker:
         """How many tokens the prompt has."""
         return self._ask({"count": prompt}, "count", self._patience.step, "reading a prompt for")
 
-    def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
-        """Answer a rendered prompt, see `Engine.generate`. Closing the iterator stops it."""
+    def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
+        """Answer a rendered prompt, see `Engine.generate`. Closing it stops the answer."""
         self._answer += 1
         self._send({"generate": self._answer, "prompt": prompt, "sampling": sampling})
         over, self._answering = False, True
@@ -266,11 +266,10 @@ class _Child:
         code = self._process.returncode
         if self.killed:
             return "was ended"
-        if code is None or code >= 0:
+        if code >= 0:
             return f"left with status {code}"
-        with suppress(ValueError):
-            return f"died with {signal.Signals(-code).name}"
-        return f"died with signal {-code}"
+        names = {each.value: each.name for each in signal.Signals}
+        return f"died with {names.get(-code, f'signal {-code}')}"
 
     def send(self, line: bytes) -> None:
         self._requests.put(line)

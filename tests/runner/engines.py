@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from modelpm.errors import RunnerError
 from modelpm.runner import ctransformers
@@ -113,7 +113,7 @@ class Puppet:
         ORDERS.get(prompt, str)()
         return len(prompt)
 
-    def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
+    def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
         self._stopping = False
         yield Evaluated(1, 2)
         if prompt == "slow":

@@ -1,6 +1,6 @@
 """A conversation with an engine that counts words: what it remembers, and what it forgets."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import pytest
 
@@ -26,7 +26,7 @@ class Scripted:
     def count(self, prompt: str) -> int:
         return len(prompt.split())
 
-    def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
+    def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
         self.prompts.append(prompt)
         self.stopped = False
         yield Evaluated(1, 1)
@@ -70,6 +70,12 @@ def test_each_question_comes_with_all_before_it() -> None:
     )
 
 
+def test_the_space_of_a_first_word_is_remembered_and_not_shown() -> None:
+    talk = Conversation(Scripted(["", " ", " a", " b"]), render)
+    assert list(talk.ask("q")) == ["", " a", " b"]
+    assert talk.history[-1] == Message("assistant", "  a b")
+
+
 def test_without_a_system_message_there_is_none() -> None:
     talk = Conversation(Scripted(["x"]), render)
     assert "".join(talk.ask("a")) == "x"
@@ -92,7 +98,6 @@ def test_a_stopped_answer_is_remembered(how: str) -> None:
     engine = Scripted(["one", " two", " three"])
     talk = Conversation(engine, render)
     answer = talk.ask("a")
-    assert isinstance(answer, Generator)
     assert next(answer) == "one"
     if how == "close":
         answer.close()
@@ -117,7 +122,7 @@ def test_a_question_without_any_answer_is_not_remembered() -> None:
 
 def test_a_question_stopped_before_its_answer_is_not_remembered() -> None:
     class Stopped(Scripted):
-        def generate(self, prompt: str, sampling: Sampling) -> Iterator[Event]:
+        def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
             yield Finished("stopped", 1, 0, 0, 0.0, 0.0)
 
     talk = Conversation(Stopped(), render)

@@ -84,6 +84,7 @@ def with_tensor(name: str, kind: str) -> Callable[[Facts], Facts]:
     [
         (of_file(architecture="qwen2"), ["architecture qwen2"]),
         (of_file(architecture="x" * 999), [f"architecture {'x' * 40} "]),
+        (of_file(context_length=0), ["no context length"]),
         (of_file(expert_count=8), ["mixture of 8 experts"]),
         (of_file(rope_scaling="yarn", rope_scaling_factor=2.0), ["rope scaling (yarn)"]),
         (of_file(block_count=4), ["missing tensors blk.2.attn_k.weight", "and 15 more"]),

@@ -1,6 +1,7 @@
 """The lines between worker and child: what is said is heard, and nonsense is not believed."""
 
 import json
+from types import MappingProxyType
 
 import pytest
 
@@ -35,8 +36,10 @@ def test_a_long_text_is_told_in_lines_that_are_short_enough() -> None:
 
 
 def test_values_become_objects() -> None:
-    line = wire.encode({"sampling": Sampling(stop=("a",)), "tensors": {"x": "F32"}})
-    assert json.loads(line)["sampling"]["stop"] == ["a"]
+    tensors = MappingProxyType({"x": "F32"})
+    message = json.loads(wire.encode({"sampling": Sampling(stop=("a",)), "tensors": tensors}))
+    assert message["sampling"]["stop"] == ["a"]
+    assert message["tensors"] == {"x": "F32"}
 
 
 def test_an_error_is_raised() -> None:
