@@ -79,7 +79,7 @@ class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         # An auth of any kind keeps requests from looking into netrc.
-        self.auth = _unchanged
+        self.auth = lambda request: request
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         self.headers.clear()
         self.headers.update({"User-Agent": f"modelpm/{__version__}", "Accept": "*/*"})
@@ -290,11 +290,11 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             is_asked = response.status_code == HTTPStatus.UNAUTHORIZED and self.is_home(response)
             if not (is_asked and rounds_left):
                 break
+            self._load(response, self.limits.small_body, cut=True)
             challenges = response.headers.get("WWW-Authenticate", "")
             said = self.auth.answer(origin, challenges, task.scope, said)
             if said is None:
                 break
-            self._release(response)
         return response
 
     def _follow(self, call: _Call) -> requests.Response:
@@ -310,7 +310,10 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             words = Task.of(self.host, call.method, hops[0].url).words
             if len(hops) > self.limits.redirects:
                 raise RegistryError(f"{words}: more than {self.limits.redirects} redirects")
-            target = redirected(call.url, response.headers.get("Location", ""))
+            try:
+                target = redirected(call.url, response.headers.get("Location", ""))
+            except RegistryError as error:
+                raise RegistryError(f"{words}: {error}") from None
             headers = dict(call.headers)
             if Origin.of(target) != Origin.of(call.url):
                 headers.pop("Authorization", None)
@@ -347,15 +350,15 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
     ) -> None:
         """Read the body into memory: all of it, or with `cut` what comes of it up to the limit.
 
-        Raises RegistryError past the limit, TimeoutError past the time, and urllib3's HTTPError.
+        Raises RegistryError past the limit or the time, urllib3's HTTPError for a broken body.
         """
         deadline = self.clock() + (seconds or self.limits.document)
         body = bytearray()
         try:
             while len(body) <= limit and (piece := response.raw.read1(_PIECE)):
                 body += piece
-                if self.clock() > deadline:
-                    raise TimeoutError
+                if self.clock() > deadline and not cut:
+                    raise RegistryError(f"{redacted(response.url)} does not come to its end")
         except (urllib3.exceptions.HTTPError, OSError):
             if not cut:
                 raise
@@ -393,7 +396,3 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
 def is_success(response: requests.Response) -> bool:
     """Whether the status is one of 200 to 299."""
     return HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

@@ -8,6 +8,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from http.client import HTTPException
 from typing import Any
 
 import urllib3
@@ -15,19 +16,31 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from modelpm.errors import RegistryError
 
+_NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
+"""OpenSSL's words for an answer in another protocol."""
+
 
 class _PunctualConnection(HTTPConnection):
     def getresponse(self) -> Any:
-        timer = threading.Timer(self.timeout or threading.TIMEOUT_MAX, self._hang_up)
+        late = threading.Event()
+        timer = threading.Timer(self.timeout or threading.TIMEOUT_MAX, self._hang_up, [late])
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()
+            response = super().getresponse()
+        except (OSError, HTTPException, ValueError):
+            if not late.is_set():
+                raise
         finally:
             timer.cancel()
+        if late.is_set():
+            # What there is of a head may well look like a whole one.
+            raise TimeoutError("the head of the answer is late")
+        return response
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, late: threading.Event) -> None:
         """Wake the reader, which then finds the connection ended."""
+        late.set()
         with contextlib.suppress(OSError, TypeError):
             socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
@@ -49,18 +62,21 @@ POOLS: dict[str, type[urllib3.HTTPConnectionPool]] = {"http": _Pool, "https": _T
 
 
 def speaks_tls(host: str, port: int, seconds: float) -> bool:
-    """Whether a TLS handshake succeeds there, whatever the certificate. Raises OSError.
+    """Whether a server speaks TLS, whatever its certificate. Raises OSError if none is there.
 
-    One that nobody answers counts as TLS, so that silence never turns it off.
+    Only an answer that is no TLS at all says no: neither silence nor an alert turns TLS off.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with socket.create_connection((host.strip("[]"), port), seconds) as connection:
+    name = host.strip("[]")
+    with socket.create_connection((name, port), seconds) as connection:
         try:
-            context.wrap_socket(connection).close()
+            context.wrap_socket(connection, server_hostname=name).close()
         except TimeoutError:
             return True
+        except ssl.SSLError as error:
+            return not isinstance(error, ssl.SSLEOFError) and error.reason not in _NO_TLS
         except OSError:
             return False
     return True

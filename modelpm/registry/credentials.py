@@ -30,6 +30,7 @@ _DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docke
 _HELPER_NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _IDENTITY_USER = "<token>"
 _MAX_REPLY = 64 * 2**10
+_MAX_SHOWN = 200
 
 
 class Kind(Enum):
@@ -77,12 +78,15 @@ class DockerConfig:
     """A config.json of docker's or podman's, and the helpers that it names.
 
     The file is read once, at the first question; one that does not exist knows nothing. Helpers
-    are looked for in the folders of `helper_path`, separated as in PATH.
+    are looked for in the folders of `helper_path`, separated as in PATH, and have some seconds.
     """
 
-    def __init__(self, path: Path, helper_path: str) -> None:
+    def __init__(
+        self, path: Path, helper_path: str, helper_seconds: float = HELPER_SECONDS
+    ) -> None:
         self._path = path
         self._helper_path = helper_path
+        self._helper_seconds = helper_seconds
         self._lock = threading.Lock()
         self._file: _File | None = None
         self._replies: dict[tuple[str, str], Credential | None] = {}
@@ -103,35 +107,31 @@ class DockerConfig:
 
     def _ask(self, helper: str, server: str) -> Credential | None:
         if (helper, server) not in self._replies:
-            self._replies[helper, server] = ask_helper(helper, server, self._helper_path)
+            self._replies[helper, server] = ask_helper(
+                helper, server, self._helper_path, self._helper_seconds
+            )
         return self._replies[helper, server]
 
 
-def ask_helper(name: str, server: str, search_path: str) -> Credential | None:
+def ask_helper(
+    name: str, server: str, search_path: str, seconds: float = HELPER_SECONDS
+) -> Credential | None:
     """What the program `docker-credential-NAME` knows of a server. None if nothing.
 
     Raises AuthenticationError when it is missing, unsafe, slow, or fails.
     """
     program = f"docker-credential-{name}"
-    path = _helper(name, search_path)
-    try:
-        done = _run([path, "get"], server.encode())
-    except subprocess.TimeoutExpired:
-        raise AuthenticationError(
-            f"reading credentials for {server}: {program} took more than {HELPER_SECONDS:g} s"
-        ) from None
-    except OSError as error:
-        raise AuthenticationError(
-            f"reading credentials for {server}: {program} cannot be run: {error.strerror}"
-        ) from None
+    task = f"reading credentials for {server}"
+    done = _run([_helper(name, search_path), "get"], server.encode(), seconds)
+    if isinstance(done, str):
+        raise AuthenticationError(f"{task}: {program} {done}")
     if done.returncode == 0:
-        return _reply(program, server, done.stdout)
-    words = (done.stdout.strip() or done.stderr.strip())[:200].decode("utf-8", "replace")
+        return _reply(f"{task}: {program}", done.stdout)
+    words = (done.stdout.strip() or done.stderr.strip())[:_MAX_SHOWN].decode("utf-8", "replace")
     if "credentials not found" in words:
         return None
     raise AuthenticationError(
-        f"reading credentials for {server}: {program} failed with status {done.returncode}:"
-        f" {words} (try: docker-credential-{name} list)"
+        f"{task}: {program} failed with status {done.returncode}: {words} (try: {program} list)"
     )
 
 
@@ -152,7 +152,9 @@ class _File:
         if not isinstance(document, dict):
             raise AuthenticationError(f"{path} is not a docker configuration: not a JSON object")
         entries: dict[str, Mapping[str, object]] = {}
-        for name, entry in _table(path, document, "auths").items():
+        # A key that is written plainly stands above one that is a URL.
+        table = _table(path, document, "auths")
+        for name, entry in sorted(table.items(), key=lambda item: item[0] == _key(item[0])):
             if not isinstance(entry, dict):
                 raise AuthenticationError(f"{path}: an entry of auths is not a JSON object")
             entries[_key(name)] = entry
@@ -269,25 +271,28 @@ def _helper(name: str, search_path: str) -> str:
     return str(Path(found).absolute())
 
 
-def _run(command: list[str], text: bytes) -> "subprocess.CompletedProcess[bytes]":
-    return subprocess.run(
-        command, input=text, capture_output=True, check=False, timeout=HELPER_SECONDS
-    )
+def _run(
+    command: list[str], text: bytes, seconds: float
+) -> "subprocess.CompletedProcess[bytes] | str":
+    """What came of it, or in words why nothing did. The exceptions would keep what was written."""
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return f"took more than {seconds:g} s"
+    except OSError as error:
+        return f"cannot be run: {error.strerror}"
 
 
-def _reply(program: str, server: str, raw: bytes) -> Credential:
+def _reply(task: str, raw: bytes) -> Credential:
     reply = _json(raw) if len(raw) <= _MAX_REPLY else None
-    username, secret = (
-        (reply.get("Username"), reply.get("Secret")) if isinstance(reply, dict) else (None, None)
-    )
+    fields = reply if isinstance(reply, dict) else {}
+    username, secret = fields.get("Username"), fields.get("Secret")
     if not isinstance(username, str) or not isinstance(secret, str) or not username:
-        raise AuthenticationError(
-            f"reading credentials for {server}: {program} did not answer with a name and a secret"
-        )
+        raise AuthenticationError(f"{task} did not answer with a name and a secret")
     if not _is_header_safe(username + secret):
-        raise AuthenticationError(
-            f"reading credentials for {server}: {program} gave one with a control character"
-        )
+        raise AuthenticationError(f"{task} gave a secret with a control character")
     return _credential(username, secret)
 
 

@@ -40,6 +40,8 @@ class Limits:
     pages: int = 1_000
     page_bytes: int = 64 * 2**20
     """All pages of one list."""
+    entries: int = 1_000_000
+    """All entries of one list."""
     progress: int = 2**20
     """After so much has arrived, a broken download has all its attempts again."""
     slow_rate: int = 1024

@@ -34,9 +34,6 @@ from modelpm.oci.reference import Reference
 from modelpm.registry.client import RegistryClient, is_success
 from modelpm.registry.download import BlobStream
 
-MAX_ENTRIES = 1_000_000
-"""Tags or referrers of one list."""
-
 _ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}"
 _KEPT = 16
 _NO_SUCH_API = frozenset({200, 400, 404, 405, 406, 501})
@@ -51,7 +48,7 @@ class Repository:
 
     def __init__(self, client: RegistryClient, name: str) -> None:
         self._client = client
-        self.name = Reference.parse(f"{client.host}/{name}").repository
+        self.name = Reference.parse(f"{client.host}/{name}:tag").repository
         self._container = client.get_container(self.name)
         self._lock = threading.Lock()
         self._kept: OrderedDict[Digest, bytes] = OrderedDict()
@@ -107,17 +104,17 @@ class Repository:
         for index in self._referrer_pages(subject.digest):
             for child in index.children:
                 count += 1
-                if count > MAX_ENTRIES:
-                    raise RegistryError(f"more than {MAX_ENTRIES} referrers of {subject.digest}")
+                if count > self._client.limits.entries:
+                    raise RegistryError(f"more than {count - 1} referrers of {subject.digest}")
                 yield child.descriptor
 
     def tags(self) -> list[str]:
         """All tags, in the registry's order. What is not a tag by the grammar is left out."""
         try:
             tags = self._client.get_tags(self.name)
-        except (ValueError, TypeError, AttributeError):
+        except (ValueError, TypeError, AttributeError, RecursionError):
             tags = None
-        if tags is None or len(tags) > MAX_ENTRIES:
+        if tags is None or len(tags) > self._client.limits.entries:
             raise RegistryError(f"{self._client.host} has no usable list of tags of {self.name}")
         return [tag for tag in tags if isinstance(tag, str) and _TAG.fullmatch(tag)]
 

@@ -1,7 +1,7 @@
 """What a URL from outside may be: its origin, where it may lead, and how it is shown.
 
 Stricter than RFC 3986, so that no two parsers can read one URL as two hosts: no user information,
-no backslash, no control character, and an authority of plain ASCII.
+no backslash, space or control character, and an authority of plain ASCII.
 """
 
 import ipaddress
@@ -23,7 +23,8 @@ _URL = re.compile(
         ( [/?\#] .* )?""",
     re.VERBOSE | re.IGNORECASE,
 )
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]")
+_BEYOND_ORIGIN = re.compile(r"[^/]*//[^/]*(/[^#]*)(?:#.*)?")
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
 
@@ -39,11 +40,11 @@ class Origin:
     def of(cls, url: str) -> "Origin":
         """The origin of an absolute http or https URL. Raises RegistryError for any other text."""
         match = None if len(url) > MAX_LENGTH or _FORBIDDEN.search(url) else _URL.fullmatch(url)
-        port = int(match[3]) if match and match[3] else None
-        if match is None or port not in (None, *range(1, 2**16)):
+        scheme = match[1].lower() if match else ""
+        port = int(match[3] or _DEFAULT_PORTS[scheme]) if match else 0
+        if match is None or not 0 < port < 2**16:
             raise RegistryError(f"not a URL that modelpm goes to: {redacted(url)!r:.300}")
-        scheme = match[1].lower()
-        return cls(scheme, match[2].lower(), port or _DEFAULT_PORTS[scheme])
+        return cls(scheme, match[2].lower(), port)
 
     @property
     def authority(self) -> str:
@@ -60,12 +61,9 @@ def redirected(url: str, location: str) -> str:
 
     Raises RegistryError for what is no such URL, and for a way from https to http.
     """
-    if not location or _FORBIDDEN.search(location):
-        raise RegistryError(f"{Origin.of(url)} redirects to nowhere: {location!r:.200}")
-    try:
-        target = quote(urljoin(url, location), safe=_SAFE)
-    except ValueError:
-        target = location
+    if not location or location.startswith("//") or _FORBIDDEN.search(location):
+        raise RegistryError(f"{Origin.of(url)} redirects to nowhere: {redacted(location)!r:.200}")
+    target = _joined(url, location)
     origin = Origin.of(target)
     if origin.scheme == "http" and Origin.of(url).scheme == "https":
         raise RegistryError(f"{Origin.of(url)} redirects from https to {origin}; refused")
@@ -77,10 +75,10 @@ def next_page(url: str, link: str) -> str:
 
     Of a link only path and query count: a list never leaves its registry. Raises RegistryError.
     """
-    target = urlsplit(redirected(url, link) if "://" not in link else link)
-    query = f"?{target.query}" if target.query else ""
-    page = f"{Origin.of(url)}/{target.path.lstrip('/')}{query}"
-    Origin.of(page)
+    match = None if _FORBIDDEN.search(link) else _BEYOND_ORIGIN.fullmatch(_joined(url, link))
+    page = f"{Origin.of(url)}{match[1] if match else ''}"
+    if match is None or len(page) > MAX_LENGTH:
+        raise RegistryError(f"{Origin.of(url)} has a next page nowhere: {redacted(link)!r:.200}")
     return page
 
 
@@ -112,6 +110,14 @@ def is_internal(host: str) -> bool:
     if address is None:
         return host.rstrip(".").rpartition(".")[2] == "localhost"
     return not address.is_global
+
+
+def _joined(url: str, link: str) -> str:
+    """The absolute URL of a link from a header, which http.client decodes as Latin-1."""
+    try:
+        return quote(urljoin(url, link).encode("latin-1", "replace"), safe=_SAFE)
+    except ValueError:
+        return ""
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -1,0 +1,423 @@
+"""Who is told what: challenges of every form, tokens, and realms that get nothing."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from modelpm.errors import AuthenticationError, RegistryError
+from modelpm.registry.auth import Auth, Reply, attach, parse_challenges
+from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind
+from modelpm.registry.task import Scope
+from modelpm.registry.url import Origin
+from tests.registry.conftest import Always
+
+HOST = "reg.example"
+HOME = Origin("https", HOST, 443)
+REALM = f"https://{HOST}/token"
+PULL = Scope("team/tiny", "pull")
+
+CHALLENGES = [
+    ('Basic realm="x"', [("basic", {"realm": "x"})]),
+    ("BASIC REALM=x", [("basic", {"realm": "x"})]),
+    (
+        'Bearer realm="https://a/t",service="s",scope="repository:a/b:pull,push"',
+        [("bearer", {"realm": "https://a/t", "service": "s", "scope": "repository:a/b:pull,push"})],
+    ),
+    (
+        "Bearer realm = https://a/t , service=s",
+        [("bearer", {"realm": "https://a/t", "service": "s"})],
+    ),
+    (
+        r'Bearer realm="a\"b\\c, Basic realm=\"no\"", service=""',
+        [("bearer", {"realm": 'a"b\\c, Basic realm="no"', "service": ""})],
+    ),
+    (
+        'Basic realm="b", Bearer realm="t",service=s',
+        [("basic", {"realm": "b"}), ("bearer", {"realm": "t", "service": "s"})],
+    ),
+    (
+        'Negotiate, NTLM dG9rZW4=, Basic realm="b"',
+        [("negotiate", {}), ("ntlm", {}), ("basic", {"realm": "b"})],
+    ),
+    ("Bearer", [("bearer", {})]),
+    (' ,, Bearer realm="a",, ,service="b"', [("bearer", {"realm": "a", "service": "b"})]),
+    ('Basic realm="one", Basic realm="two"', [("basic", {"realm": "one"})]),
+    ('Bearer realm="one",realm="two"', [("bearer", {"realm": "one"})]),
+    ("", []),
+    ("=,=;", []),
+    ('"Bearer realm=x"', []),
+    ('Bearer realm="unclosed', [("bearer", {})]),
+    ("Bearer \x00", [("bearer", {})]),
+]
+
+
+@pytest.mark.parametrize(("header", "expected"), CHALLENGES)
+def test_challenges_are_read_in_every_form(
+    header: str, expected: list[tuple[str, dict[str, str]]]
+) -> None:
+    found = parse_challenges(header)
+    assert [(challenge.scheme, challenge.parameters) for challenge in found] == expected
+
+
+HUGE = ['Bearer realm="' + "a" * 10**6, "Bearer " + 'a="b",' * 10**5, "a, " * 10**5, '\\"' * 10**5]
+
+
+@pytest.mark.parametrize("header", HUGE)
+def test_a_huge_header_costs_little(header: str) -> None:
+    assert len(parse_challenges(header)) <= 16
+
+
+class Service:
+    """A token service: answers from a list, the last one for ever, and notes what it was sent."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self._replies = replies or (token("t-1"),)
+        self.asked: list[tuple[str, str, Mapping[str, str], Mapping[str, str] | None]] = []
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> Reply:
+        self.asked.append((method, url, headers, form))
+        return self._replies[min(len(self.asked), len(self._replies)) - 1]
+
+
+def token(value: str, **members: object) -> Reply:
+    return Reply(200, json.dumps({"token": value, **members}).encode())
+
+
+class Clock:
+    """Shows the time that it is set to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make(
+    service: Service | None = None,
+    credentials: CredentialSource | None = None,
+    *,
+    host: str = HOST,
+    clock: Clock | None = None,
+    trusted: tuple[str, ...] = (),
+) -> Auth:
+    send = (service or Service()).send
+    return Auth(host, credentials or Anonymous(), send, clock or Clock(), trusted)
+
+
+def bearer(realm: str = REALM, **parameters: str) -> str:
+    rest = "".join(f',{name}="{value}"' for name, value in parameters.items())
+    return f'Bearer realm="{realm}"{rest}'
+
+
+def query(url: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(url).query, keep_blank_values=True)
+
+
+def basic(user: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()
+
+
+def test_a_password_answers_basic_and_is_then_shown_unasked() -> None:
+    auth = make(credentials=Always("ann", "a:b"))
+    assert auth.preempt(HOME, PULL) is None
+    said = auth.answer(HOME, 'Basic realm="x"', PULL, None)
+    assert said == basic("ann", "a:b")
+    assert auth.preempt(HOME, Scope("other")) == said
+    assert auth.answer(HOME, 'Basic realm="x"', PULL, said) is None
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Negotiate", "Bearer", 'Bearer service="s"', 'Basic realm="x"']
+)
+def test_there_is_nothing_to_say(header: str) -> None:
+    assert make().answer(HOME, header, PULL, None) is None
+
+
+def test_without_a_realm_basic_is_left() -> None:
+    auth = make(credentials=Always("ann", "pw"))
+    assert auth.answer(HOME, 'Bearer service="s", Basic realm="x"', PULL, None) == basic(
+        "ann", "pw"
+    )
+
+
+def test_bearer_is_preferred_and_asked_for_as_the_registry_says() -> None:
+    service = Service()
+    auth = make(service, Always("ann", "pw"))
+    header = (
+        f'Basic realm="x", {bearer(service="reg", scope="repository:team/tiny:pull other:x:y")}'
+    )
+    assert auth.answer(HOME, header, PULL, None) == "Bearer t-1"
+    method, url, headers, form = service.asked[0]
+    assert (method, headers, form) == ("GET", {"Authorization": basic("ann", "pw")}, None)
+    assert query(url) == {
+        "service": ["reg"],
+        "scope": ["repository:team/tiny:pull", "other:x:y"],
+    }
+
+
+def test_anonymous_tokens_are_asked_for_without_authorization() -> None:
+    service = Service()
+    make(service).answer(HOME, bearer(f"{REALM}?a=1#f"), PULL, None)
+    _, url, headers, _ = service.asked[0]
+    assert headers == {}
+    assert url.startswith(f"{REALM}?a=1&")
+    assert query(url) == {"a": ["1"], "scope": ["repository:team/tiny:pull"]}
+
+
+def test_a_realm_without_anything_to_ask_is_asked_plainly() -> None:
+    service = Service()
+    make(service).answer(HOME, bearer(), Scope(), None)
+    assert service.asked[0][1] == REALM
+
+
+def test_one_token_serves_until_four_fifths_of_its_life() -> None:
+    service, clock = Service(token("t-1", expires_in=100), token("t-2", expires_in=100)), Clock()
+    auth = make(service, clock=clock)
+    auth.answer(HOME, bearer(), PULL, None)
+    clock.now += 79
+    assert auth.preempt(HOME, PULL) == "Bearer t-1"
+    clock.now += 1
+    assert auth.preempt(HOME, PULL) == "Bearer t-2"
+    assert len(service.asked) == 2
+
+
+LIFETIMES: list[tuple[dict[str, object], float]] = [
+    ({}, 60),
+    ({"expires_in": 0}, 60),
+    ({"expires_in": -5}, 60),
+    ({"expires_in": "90"}, 60),
+    ({"expires_in": True}, 60),
+    ({"expires_in": 10**30}, 86_400),
+    ({"expires_in": 90.5}, 90.5),
+]
+
+
+@pytest.mark.parametrize(("members", "lifetime"), LIFETIMES)
+def test_a_lifetime_has_a_default_and_a_bound(members: dict[str, object], lifetime: float) -> None:
+    service, clock = Service(token("t-1", **members), token("t-2")), Clock()
+    auth = make(service, clock=clock)
+    auth.answer(HOME, bearer(), PULL, None)
+    clock.now += lifetime * 0.8 - 0.001
+    assert auth.preempt(HOME, PULL) == "Bearer t-1"
+    clock.now += 0.002
+    assert auth.preempt(HOME, PULL) == "Bearer t-2"
+
+
+def test_another_repository_needs_another_token_of_the_same_service() -> None:
+    service = Service(token("t-1"), token("t-2"))
+    auth = make(service)
+    auth.answer(HOME, bearer(service="s", scope="repository:team/tiny:pull"), PULL, None)
+    assert auth.preempt(HOME, Scope("other")) == "Bearer t-2"
+    assert query(service.asked[1][1]) == {"service": ["s"], "scope": ["repository:other:pull"]}
+    assert auth.preempt(HOME, PULL) == "Bearer t-1"
+
+
+def test_a_refused_token_is_fetched_anew_and_the_same_again_is_no_answer() -> None:
+    service = Service(token("t-1"), token("t-2"))
+    auth = make(service)
+    said = auth.answer(HOME, bearer(), PULL, None)
+    assert auth.answer(HOME, bearer(), PULL, said) == "Bearer t-2"
+    assert auth.answer(HOME, bearer(), PULL, said) == "Bearer t-2"
+    assert len(service.asked) == 2
+    assert auth.answer(HOME, bearer(), PULL, "Bearer t-2") is None
+
+
+def test_a_registry_token_is_used_as_it_is() -> None:
+    service = Service()
+    source = Always()
+    source.credential = Credential("", "ready-token", Kind.REGISTRY_TOKEN)
+    auth = make(service, source)
+    assert auth.answer(HOME, bearer("https://evil.example/t"), PULL, None) == "Bearer ready-token"
+    assert auth.answer(HOME, bearer(), PULL, "Bearer ready-token") is None
+    assert service.asked == []
+
+
+def identity(*replies: Reply) -> tuple[Auth, Service]:
+    service = Service(*replies)
+    source = Always()
+    source.credential = Credential("<token>", "identity-token", Kind.IDENTITY_TOKEN)
+    return make(service, source), service
+
+
+def test_an_identity_token_is_traded_and_replaced() -> None:
+    auth, service = identity(token("t-1", refresh_token="identity-2"), token("t-2"))
+    auth.answer(HOME, bearer(service="s"), PULL, None)
+    auth.preempt(HOME, Scope("other"))
+    assert [(method, headers) for method, _, headers, _ in service.asked] == [("POST", {})] * 2
+    forms = [form for *_, form in service.asked]
+    assert forms[0] == {
+        "grant_type": "refresh_token",
+        "service": "s",
+        "client_id": "modelpm",
+        "scope": "repository:team/tiny:pull",
+        "refresh_token": "identity-token",
+    }
+    assert forms[1] is not None
+    assert forms[1]["refresh_token"] == "identity-2"
+    assert auth.scrub("identity-token identity-2 t-1") == "*** *** t-1"
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_service_without_post_is_asked_with_get(status: int) -> None:
+    auth, service = identity(Reply(status, b""), token("t-1"))
+    assert auth.answer(HOME, bearer(), PULL, None) == "Bearer t-1"
+    assert [method for method, *_ in service.asked] == ["POST", "GET"]
+    assert service.asked[1][2] == {"Authorization": basic("<token>", "identity-token")}
+
+
+REALMS_FOR_CREDENTIALS = [
+    ("https://reg.example/other", HOST, (), True),
+    ("https://REG.example:443/t", HOST, (), True),
+    ("https://reg.example:8443/t", HOST, (), False),
+    ("https://auth.reg.example/t", HOST, (), False),
+    ("https://evil.example/t", HOST, (), False),
+    ("https://evil.example/t", HOST, ("https://evil.example",), True),
+    ("https://evil.example:444/t", HOST, ("https://evil.example",), False),
+    ("http://reg.example/t", HOST, (), False),
+    ("http://evil.example/t", HOST, ("http://evil.example",), False),
+    ("https://auth.docker.io/token", "docker.io", (), True),
+    ("https://auth.docker.io/token", HOST, (), False),
+    ("https://gitlab.com/jwt/auth", "registry.gitlab.com", (), True),
+    ("https://authn.nvidia.com/token", "nvcr.io", (), True),
+    ("ftp://reg.example/t", HOST, (), False),
+    ("/token", HOST, (), False),
+    ("https://reg.example@evil.example/t", HOST, (), False),
+]
+
+
+@pytest.mark.parametrize(("realm", "host", "trusted", "allowed"), REALMS_FOR_CREDENTIALS)
+def test_credentials_go_to_known_realms_only(
+    realm: str, host: str, trusted: tuple[str, ...], allowed: bool
+) -> None:
+    service = Service()
+    auth = make(service, Always("ann", "s3cret"), host=host, trusted=trusted)
+    if allowed:
+        assert auth.answer(HOME, bearer(realm), PULL, None) == "Bearer t-1"
+        return
+    with pytest.raises(AuthenticationError) as caught:
+        auth.answer(HOME, bearer(realm), PULL, None)
+    assert service.asked == []
+    assert "s3cret" not in str(caught.value)
+    assert auth.preempt(HOME, PULL) is None
+
+
+def test_the_refusal_of_a_realm_names_it() -> None:
+    with pytest.raises(AuthenticationError, match=r"https://evil\.example, .*were not sent"):
+        make(credentials=Always()).answer(HOME, bearer("https://evil.example/t"), PULL, None)
+
+
+PLAIN = Origin("http", "127.0.0.1", 5000)
+REALMS_FOR_NOBODY = [
+    ("https://auth.elsewhere.example/t", HOME, True),
+    ("http://auth.elsewhere.example/t", HOME, False),
+    ("http://auth.elsewhere.example/t", PLAIN, True),
+    ("http://127.0.0.1:6000/t", PLAIN, True),
+    ("https://127.0.0.1/t", HOME, False),
+    ("https://127.1/t", HOME, False),
+    ("https://[::1]/t", HOME, False),
+    ("https://10.0.0.1/t", HOME, False),
+    ("https://169.254.169.254/latest", HOME, False),
+    ("https://0.0.0.0/t", HOME, False),
+    ("https://localhost/t", HOME, False),
+    ("http://10.0.0.1/t", PLAIN, False),
+    ("https://8.8.8.8/t", HOME, True),
+]
+
+
+@pytest.mark.parametrize(("realm", "origin", "allowed"), REALMS_FOR_NOBODY)
+def test_without_credentials_any_outside_realm_is_asked(
+    realm: str, origin: Origin, allowed: bool
+) -> None:
+    service = Service()
+    auth = make(service)
+    if allowed:
+        assert auth.answer(origin, bearer(realm), PULL, None) == "Bearer t-1"
+        return
+    with pytest.raises(AuthenticationError, match="refused"):
+        auth.answer(origin, bearer(realm), PULL, None)
+    assert service.asked == []
+
+
+BAD_REPLIES: list[tuple[Reply, type[RegistryError], str]] = [
+    (Reply(200, b"<html>"), RegistryError, "gave no token"),
+    (Reply(200, b"[]"), RegistryError, "gave no token"),
+    (Reply(200, b"{}"), RegistryError, "gave no token"),
+    (Reply(200, b"[" * 60_000), RegistryError, "gave no token"),
+    (token(""), RegistryError, "gave no token"),
+    (token("a b"), RegistryError, "gave no token"),
+    (token("a\r\nX: y"), RegistryError, "gave no token"),
+    (token("a" * 40_000), RegistryError, "gave no token"),
+    (Reply(200, b'{"token": 7}'), RegistryError, "gave no token"),
+    (Reply(204, b""), RegistryError, "204"),
+    (Reply(302, b""), RegistryError, "302"),
+    (Reply(404, b""), RegistryError, "the token service: 404"),
+    (Reply(500, b"oops"), RegistryError, "500 Internal Server Error: oops"),
+    (Reply(401, b'{"details": "bad s3cret-of-alice"}'), AuthenticationError, r"bad \*\*\* \(try"),
+    (Reply(400, b'{"error": "invalid_grant"}'), AuthenticationError, "invalid_grant"),
+    (Reply(403, b""), AuthenticationError, f"try: modelpm login {HOST}"),
+]
+
+
+@pytest.mark.parametrize(("reply", "kind", "words"), BAD_REPLIES)
+def test_a_bad_reply_is_an_error(reply: Reply, kind: type[RegistryError], words: str) -> None:
+    auth = make(Service(reply), Always())
+    with pytest.raises(kind, match=words) as caught:
+        auth.answer(HOME, bearer(), PULL, None)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(f"signing in to {HOST}")
+
+
+def test_access_token_is_another_name_for_token() -> None:
+    service = Service(Reply(200, b'{"access_token": "t-9"}'))
+    assert make(service).answer(HOME, bearer(), PULL, None) == "Bearer t-9"
+
+
+def test_the_secrets_in_use_are_scrubbed() -> None:
+    auth = make(Service(token("tok-123")), Always("ann", "pass-word"))
+    auth.answer(HOME, bearer(), PULL, None)
+    encoded = basic("ann", "pass-word").split()[1]
+    assert auth.scrub(f"x pass-word {encoded} tok-123 ann") == "x *** *** *** ann"
+
+
+def test_a_short_secret_does_not_eat_the_message() -> None:
+    auth = make(credentials=Always("ann", "a"))
+    auth.answer(HOME, "Basic", PULL, None)
+    assert auth.scrub("a banana") == "a banana"
+
+
+def test_credentials_are_looked_up_once_for_each_repository() -> None:
+    class Counting(Always):
+        asked: list[tuple[str, str]] = []  # noqa: RUF012 - of this one test
+
+        def find(self, host: str, repository: str) -> Credential | None:
+            self.asked.append((host, repository))
+            return super().find(host, repository)
+
+    source = Counting()
+    auth = make(credentials=source)
+    assert [auth.is_anonymous(name) for name in ("a", "a", "b")] == [False] * 3
+    assert source.asked == [(HOST, "a"), (HOST, "b")]
+    assert make().is_anonymous("a")
+
+
+ELSEWHERE = ["https://reg.example:444/", "http://reg.example/", "https://a.reg.example/"]
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_authorization_is_attached_for_its_own_origin_only(url: str) -> None:
+    headers: dict[str, Any] = {"Accept": "x"}
+    assert attach(headers, f"https://{HOST}/v2/", HOME, "Basic x") == {
+        "Accept": "x",
+        "Authorization": "Basic x",
+    }
+    assert attach(headers, url, HOME, None) == headers == {"Accept": "x"}
+    with pytest.raises(RegistryError) as caught:
+        attach(headers, url, HOME, "Basic s3cret")
+    assert "s3cret" not in str(caught.value)

@@ -1,0 +1,92 @@
+"""Attempts and waits: bounded in number, each and in sum; Retry-After as the server means it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from modelpm.registry.limits import Attempts, Limits, Pace
+from tests.registry.conftest import Waits
+
+
+def attempts(waits: Waits, limits: Limits | None = None) -> Attempts:
+    return Attempts(limits or Limits(), waits.sleep, waits.tell)
+
+
+def test_the_attempts_end_and_the_waits_grow_to_a_bound() -> None:
+    waits = Waits()
+    trying = attempts(waits, Limits(attempts=10))
+    assert [trying.again("busy") for _ in range(10)] == [True] * 9 + [False]
+    bounds = [0.25, 0.5, 1, 2, 4, 8, 8, 8, 8]
+    assert all(
+        bound / 2 <= slept <= bound for slept, bound in zip(waits.slept, bounds, strict=True)
+    )
+    assert [seconds for seconds, _ in waits.told] == waits.slept
+    assert {reason for _, reason in waits.told} == {"busy"}
+
+
+def test_what_seldom_passes_is_tried_for_less_than_a_second() -> None:
+    waits = Waits()
+    trying = attempts(waits)
+    assert [trying.again("refused", quick=True) for _ in range(3)] == [True, True, False]
+    assert sum(waits.slept) < 0.5
+
+
+def test_progress_gives_all_attempts_back() -> None:
+    trying = attempts(Waits(), Limits(attempts=2))
+    assert trying.again("cut")
+    trying.progressed()
+    assert trying.again("cut")
+    assert not trying.again("cut")
+
+
+def http_date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+TOLD = [
+    ("1", 1.0),
+    (" 7 ", 7.0),
+    ("0", 0.0),
+    ("300", 300.0),
+    ("301", 300.0),
+    ("1" + "0" * 99, 300.0),
+]
+GARBAGE = ["-1", "1.5", "soon", "", "\u0661", "Thu, 99 Foo 2026 00:00:00 GMT", http_date(-60)]
+
+
+@pytest.mark.parametrize(("header", "seconds"), TOLD)
+def test_retry_after_is_obeyed_up_to_a_bound(header: str, seconds: float) -> None:
+    waits = Waits()
+    assert attempts(waits).again("busy", header)
+    assert waits.slept == [seconds]
+
+
+@pytest.mark.parametrize("header", GARBAGE)
+def test_a_senseless_retry_after_leaves_our_own_wait(header: str) -> None:
+    waits = Waits()
+    assert attempts(waits).again("busy", header)
+    assert 0.12 < waits.slept[0] <= 0.25
+
+
+@pytest.mark.parametrize("zone", [" GMT", " -0000"])
+def test_retry_after_may_be_a_date(zone: str) -> None:
+    waits = Waits()
+    assert attempts(waits).again("busy", http_date(20).removesuffix(" GMT") + zone)
+    assert 18 < waits.slept[0] <= 20
+
+
+def test_a_server_makes_us_wait_a_quarter_of_an_hour_in_all() -> None:
+    waits = Waits()
+    trying = attempts(waits, Limits(attempts=99))
+    assert [trying.again("busy", "300") for _ in range(4)] == [True, True, True, False]
+    assert sum(waits.slept) == 900
+
+
+def test_a_stream_is_lost_when_it_drips_for_a_whole_window() -> None:
+    limits = replace(Limits(), slow_rate=10, slow_window=60)
+    dripping, flowing = Pace(limits), Pace(limits)
+    assert not any(dripping.is_lost(9, 1) for _ in range(59))
+    assert dripping.is_lost(9, 1)
+    assert not any(flowing.is_lost(10, 1) for _ in range(600))
