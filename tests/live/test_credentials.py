@@ -1,0 +1,161 @@
+"""Passwords, docker tokens and private certificates, against the real docker-registry."""
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import build
+import pytest
+import requests
+from certificates import Authority
+from docker_registry import PASSWORD, USER, DockerRegistry, JwtServer, put
+from requests.auth import AuthBase
+
+from modelpm.client import Client
+from modelpm.content import read, read_manifest
+from modelpm.errors import AuthenticationError, RegistryError
+from modelpm.registry.client import RegistryClient
+from modelpm.registry.credentials import Credential, DockerConfig, Kind
+from modelpm.registry.repository import Repository
+from tests.conftest import require
+
+pytestmark = pytest.mark.live
+
+ALICE = Credential(USER, PASSWORD)
+MALLORY = Credential(USER, "wr0ng")
+IDENTITY = Credential("<token>", "an-identity-token", Kind.IDENTITY_TOKEN)
+
+
+class Always:
+    """Knows one credential for everything."""
+
+    def __init__(self, credential: Credential | None) -> None:
+        self._credential = credential
+
+    def find(self, host: str, repository: str) -> Credential | None:
+        return self._credential
+
+
+class WithToken(AuthBase):
+    """Shows a token of a token server for one repository."""
+
+    def __init__(self, tokens: JwtServer, repository: str) -> None:
+        query = {"service": "x", "scope": f"repository:{repository}:pull,push"}
+        answer = requests.get(tokens.realm, query, auth=(USER, PASSWORD), timeout=10)
+        self._token = answer.json()["token"]
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    """A registry with htpasswd, and team/tiny in it."""
+    require("docker-registry")
+    with DockerRegistry(tmp_path_factory.mktemp("htpasswd"), htpasswd=True) as registry:
+        put(registry.url, "team/tiny", "latest", build.ollama(), auth=(USER, PASSWORD))
+        yield registry
+
+
+def pull(home: Path, name: str, credential: Credential | None, **options: Any) -> str:
+    with Client(home, credentials=Always(credential), **options) as client:
+        return str(client.pull(name).digest)
+
+
+def test_a_password_opens_the_registry(locked: DockerRegistry, tmp_path: Path) -> None:
+    assert pull(tmp_path, f"{locked.host}/team/tiny", ALICE) == build.ollama().digest
+
+
+@pytest.mark.parametrize("credential", [None, MALLORY])
+def test_nothing_else_does(
+    locked: DockerRegistry, tmp_path: Path, credential: Credential | None
+) -> None:
+    with pytest.raises(AuthenticationError) as caught:
+        pull(tmp_path / "home", f"{locked.host}/team/tiny", credential)
+    assert MALLORY.secret not in str(caught.value)
+
+
+def test_docker_config_holds_the_password(locked: DockerRegistry, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    path.write_text(json.dumps({"auths": {locked.host: {"auth": auth}}}))
+    credentials = DockerConfig(path, "")
+    with Client(tmp_path / "home", credentials=credentials) as client:
+        assert str(client.pull(f"{locked.host}/team/tiny").digest) == build.ollama().digest
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Iterator[JwtServer]:
+    """A token server whose tokens the registry takes."""
+    with JwtServer({USER: PASSWORD}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tokens: JwtServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DockerRegistry]:
+    """A registry with docker tokens, and two repositories in it."""
+    require("docker-registry")
+    with DockerRegistry(tmp_path_factory.mktemp("tokens"), tokens=tokens) as registry:
+        for name in ("team/tiny", "team/other"):
+            put(registry.url, name, "latest", build.ollama(), auth=WithToken(tokens, name))
+        yield registry
+
+
+def trusting(tokens: JwtServer, guarded: DockerRegistry, credential: Credential) -> RegistryClient:
+    """A client that may show this credential to the token server."""
+    return RegistryClient(guarded.host, credentials=Always(credential), trusted_realms=[tokens.url])
+
+
+@pytest.mark.parametrize("credential", [ALICE, IDENTITY], ids=["password", "identity token"])
+def test_a_token_opens_each_repository(
+    guarded: DockerRegistry, tokens: JwtServer, credential: Credential
+) -> None:
+    tokens.refresh_tokens[IDENTITY.secret] = USER
+    tokens.clear()
+    with contextlib.closing(trusting(tokens, guarded, credential)) as client:
+        for name in ("team/tiny", "team/other"):
+            repository = Repository(client, name)
+            manifest = read_manifest(repository, repository.resolve("latest"))
+            assert [len(read(repository, layer)) for layer in manifest.layers] == [
+                layer.size for layer in manifest.layers
+            ]
+    assert {request.status for request in tokens.log} == {200}
+    assert len(tokens.log) == 2
+
+
+def test_a_password_is_not_shown_to_a_realm_elsewhere(
+    guarded: DockerRegistry, tokens: JwtServer, tmp_path: Path
+) -> None:
+    tokens.clear()
+    with pytest.raises(AuthenticationError, match="another server"):
+        pull(tmp_path, f"{guarded.host}/team/tiny", ALICE)
+    assert tokens.log == ()
+
+
+def test_an_anonymous_token_lets_pull(guarded: DockerRegistry, tmp_path: Path) -> None:
+    assert pull(tmp_path, f"{guarded.host}/team/tiny", None) == build.ollama().digest
+
+
+def test_a_wrong_password_gets_no_token(guarded: DockerRegistry, tokens: JwtServer) -> None:
+    with contextlib.closing(trusting(tokens, guarded, MALLORY)) as client:
+        with pytest.raises(AuthenticationError) as caught:
+            Repository(client, "team/tiny").resolve("latest")
+        assert MALLORY.secret not in str(caught.value)
+
+
+def test_an_authority_of_ones_own_is_named(tmp_path: Path) -> None:
+    require("docker-registry")
+    authority = Authority(tmp_path)
+    with DockerRegistry(tmp_path / "registry", tls=authority.issue()) as registry:
+        put(registry.url, "team/tiny", "latest", build.ollama(), verify=str(authority.certificate))
+        name = f"{registry.host}/team/tiny"
+        with pytest.raises(RegistryError, match="certificate"):
+            pull(tmp_path / "home", name, None)
+        digest = pull(tmp_path / "home", name, None, ca_file=str(authority.certificate))
+        assert digest == build.ollama().digest
