@@ -4,16 +4,48 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Protocol
 
 import click
 
 from modelpm.cli import output
+from modelpm.client import Installed
 from modelpm.errors import ModelError
 from modelpm.model import parameters
-from modelpm.session import Session
+from modelpm.runner.engine import Finished
 
 MAX_PROMPT = 2**20
 """Bytes of a prompt on stdin."""
+
+
+class Session(Protocol):
+    """What is needed of a session (`modelpm.session`)."""
+
+    @property
+    def model(self) -> Installed:
+        """Whom it is with."""
+        ...
+
+    @property
+    def finished(self) -> Finished | None:
+        """How the last answer ended."""
+        ...
+
+    def ask(self, text: str) -> Iterator[str]:
+        """The answer in pieces."""
+        ...
+
+    def stop(self) -> None:
+        """End the answer under way; from a signal handler too."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the talk."""
+        ...
+
+    def close(self) -> None:
+        """End the engine."""
+        ...
 
 
 def answer(session: Session, question: str, show: Callable[[str], None]) -> bool:

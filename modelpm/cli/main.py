@@ -10,11 +10,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 import click
 
-import modelpm
+from modelpm import __version__
 from modelpm.cli import output
 from modelpm.cli.options import GLOBAL, Settings
 from modelpm.errors import ModelPMError
@@ -22,12 +23,12 @@ from modelpm.errors import ModelPMError
 COMMANDS = {
     "pull": "Bring models here, verified.",
     "list": "List the models that are here.",
-    "show": "Show what a model is.",
-    "run": "Ask a model, or chat with it.",
-    "rm": "Delete names; `prune` then deletes the bytes.",
+    "show": "Show what a model is, or one thing about it.",
+    "run": "Ask a model once, or chat with it.",
+    "rm": "Delete names, all of them or none.",
     "cp": "Give a model a second name.",
     "prune": "Delete what no name needs.",
-    "path": "Print the path of a model's weights.",
+    "path": "Print the path of a model's weights, verified.",
     "completion": "Print the completion script for a shell.",
 }
 """Each is a module of this name in `commands`, whose `command` it is."""
@@ -39,6 +40,7 @@ BROKEN_PIPE = 141
 """What a shell tells of a program that SIGPIPE ended, which is what happens to others."""
 
 _PACKAGE = "modelpm.cli.commands"
+_UNKNOWN = Settings(None, None, (), None, quiet=False, debug=False, json=False)
 
 
 class Program(click.Group):
@@ -97,9 +99,9 @@ PROGRAM = Program(
         "max_content_width": 100,
     },
 )
-PROGRAM = click.version_option(
-    modelpm.__version__, "-V", "--version", message="modelpm %(version)s"
-)(PROGRAM)
+PROGRAM = click.version_option(__version__, "-V", "--version", message="modelpm %(version)s")(
+    PROGRAM
+)
 
 
 def main() -> NoReturn:
@@ -141,8 +143,7 @@ def _settings(context: click.Context | None, arguments: Sequence[str]) -> Settin
     """The settings of the command that failed; from the bare words where it never began."""
     if context is not None and isinstance(context.obj, Settings):
         return context.obj
-    told = {name: f"--{name}" in arguments for name in ("debug", "json")}
-    return Settings(None, None, (), None, quiet=False, **told)
+    return replace(_UNKNOWN, debug="--debug" in arguments, json="--json" in arguments)
 
 
 def _fail(error: BaseException, settings: Settings) -> int:
@@ -158,6 +159,8 @@ def _fail(error: BaseException, settings: Settings) -> int:
             code, message = error.exit_code, error.format_message()
         case ModelPMError():
             code, message = error.exit_code, str(error)
+        case OSError():  # the store's own are StoreErrors: this is stdin or stdout
+            code, message = 1, f"reading or writing failed: {error.strerror or error}"
         case _:
             hint = "" if settings.debug else " (run again with --debug to see where)"
             code, message = 1, f"unexpected error: {type(error).__name__}: {error}{hint}"
@@ -167,15 +170,15 @@ def _fail(error: BaseException, settings: Settings) -> int:
         # The terminal has written `^C` into a line.
         output.note("\n" * sys.stderr.isatty() + message, output.BLOCK)
     else:
-        output.note(_usage(error) + f"Error: {message}", output.BLOCK)
+        output.note(_usage(error) + f"Error: {output.escape(message)}", output.BLOCK)
     return code
 
 
 def _usage(error: BaseException) -> str:
     """The lines that click puts before what is wrong with a command line."""
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    if context is None:
+    if not isinstance(error, click.UsageError):
         return ""
+    context = error.ctx or click.Context(PROGRAM, info_name="modelpm")
     return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n"
 
 
@@ -187,9 +190,5 @@ def _flush(code: int) -> int:
         except OSError as error:
             # The interpreter would try again at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            if isinstance(error, BrokenPipeError):
-                code = code or BROKEN_PIPE
-            elif stream is sys.stdout:
-                output.note(f"Error: writing the output: {error.strerror}")
-                code = code or 1
+            code = code or _fail(error, _UNKNOWN)
     return code

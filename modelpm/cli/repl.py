@@ -11,10 +11,9 @@ import click
 from platformdirs import user_state_path
 
 from modelpm.cli import output
-from modelpm.cli.answers import answer, set_parameter, timings
+from modelpm.cli.answers import Session, answer, set_parameter, timings
 from modelpm.cli.description import Description, parameter_lines
 from modelpm.errors import ModelPMError
-from modelpm.session import Session
 
 if sys.platform != "win32":
     import readline

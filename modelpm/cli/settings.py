@@ -12,8 +12,6 @@ from typing import Any
 
 import click
 
-from modelpm.cli.options import GLOBAL
-
 MAX_BYTES = 2**20
 
 
@@ -25,7 +23,7 @@ def load(path: Path, root: click.Context) -> dict[str, Any]:
     document = _read(path)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     plain = {key: value for key, value in document.items() if key not in tables}
-    shared = _values(path, "", plain, GLOBAL)
+    shared = _values(path, "", plain, program.params)
     names = program.list_commands(root)
     for name in tables:
         if name not in names:

@@ -36,7 +36,7 @@ def command(settings: Settings, dry_run: bool) -> None:
                 "size": garbage.size,
             }
         )
-    elif not settings.quiet:
+    elif dry_run or not settings.quiet:
         if garbage:
             rows = [(kind, item, output.size(size)) for kind, item, size in _items(garbage, home)]
             output.table(("KIND", "ITEM", "SIZE"), rows)

@@ -30,7 +30,7 @@ def command(settings: Settings, names: Sequence[str], dry_run: bool) -> None:
     if settings.json:
         gone = [model.name for model in models]
         output.document({"dry_run": dry_run, "deleted": gone, "prunable": freed})
-    elif not settings.quiet:
+    elif dry_run or not settings.quiet:
         for model in models:
             output.say(f"{'would delete' if dry_run else 'deleted'} {model.short_name}")
         if freed:

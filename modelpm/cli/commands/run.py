@@ -8,13 +8,12 @@ from typing import TextIO
 import click
 
 from modelpm.cli import output
-from modelpm.cli.answers import MAX_PROMPT, answer, counts, parse_parameters, timings
+from modelpm.cli.answers import MAX_PROMPT, Session, answer, counts, parse_parameters, timings
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.commands.pull import pull
 from modelpm.cli.options import Settings, verb
 from modelpm.client import Client
 from modelpm.errors import NotFoundError
-from modelpm.session import Session
 
 
 @verb("run")
