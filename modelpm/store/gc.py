@@ -61,13 +61,12 @@ def plan(
 ) -> Garbage:
     """Find the garbage. The caller holds the store's exclusive lock.
 
-    `notes` are small files about one blob each, or with None about nothing: they go with the blob.
+    `notes` are small files about one blob each, or with None about none: they go with the blob.
     Raises StoreError when anything that must be read cannot be.
     """
     leased = set(leases.live())
     live = leased | _reachable(blobs, entries)
     found = list(blobs.stored())
-    kept = {digest for digest, _ in found if digest in live}
     return Garbage(
         blobs=tuple((digest, file) for digest, file in found if digest and digest not in live),
         drafts=tuple(file for digest, file in blobs.drafts() if digest not in leased),
@@ -75,7 +74,7 @@ def plan(
             *(file for digest, file in found if digest is None),
             *blobs.trash(),
             *(Stored(path, _size(path)) for path in leases.dead()),
-            *(file for digest, file in notes if digest not in kept),
+            *(file for digest, file in notes if digest not in live),
         ),
     )
 

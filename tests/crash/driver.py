@@ -1,0 +1,292 @@
+"""Let a verb die, or fail, at each of its file operations, and judge what is left.
+
+    python -m tests.crash.driver SCENARIO kill|fail [JOBS] [STEP]
+
+Prints one JSON object: how many points there were, and which operations. Ends with an error at the
+first point after which anything is wrong.
+
+Each attempt runs in a fork of this one process instead of a fresh interpreter. What is proved is
+the same: a killed process leaves what its system calls have done, and its locks go with its
+descriptors. The fork has no file of the store open and no thread running when it begins, and the
+judge is another fork, which shares nothing with the killed one but the folder. Only the work of
+importing is saved, a thousand times.
+
+Where the tests run as root the forks become somebody else, because root may open any file.
+"""
+
+import errno
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelpm.errors import StoreError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import is_manifest
+from modelpm.store.blobs import SEAL
+from modelpm.store.files import Files
+from modelpm.store.layout import Store
+from modelpm.transfer import copy
+from tests.memory import Memory
+
+A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
+NOBODY = 65534
+MOST_POINTS = 2_000
+CODES = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+HARMLESS = {"touch", "utime"}
+"""Operations whose failure is no failure: what they write may be lost."""
+
+source = Memory()
+SHARED = b"shared " * 200_000  # more than one chunk, and worth a note of its use
+OLD = source.image(SHARED, b"old layer", b"")
+NEW = source.image(SHARED, b"new layer " * 150_000, b"another", b"")
+TREE = source.index(OLD, source.index(source.image(b"deep", config=b"{ }"), NEW))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A store, a verb on it, and the names afterwards."""
+
+    names: dict[str, Descriptor]
+    prepare: Callable[[Store], None]
+    verb: Callable[[Store, int], None]
+
+
+def pull(store: Store, root: Descriptor, name: str, jobs: int = 1) -> None:
+    """What the client does: copy, name, and collect what only the old one needed."""
+    old = store.find(name)
+    copy(source, store, root, tag=lambda: store.tag(root, name), jobs=jobs)
+    if old is not None and old.descriptor.digest != root.digest:
+        store.sweep(store.garbage().only(store.reach(old.descriptor)))
+
+
+def prune(store: Store) -> None:
+    store.sweep(store.garbage())
+
+
+def nothing(_store: Store) -> None:
+    pass
+
+
+def two_names(store: Store) -> None:
+    pull(store, OLD, A)
+    pull(store, NEW, B)
+
+
+def half_arrived(store: Store) -> None:
+    """Both layers of the new one were cut; one of them has gone bad since."""
+    two_names(store)
+    store.untag({B})
+    prune(store)
+    for number, desc in enumerate(source.graph(NEW).values()):
+        if not store.exists(desc) and not is_manifest(desc):
+            draft = store.root / "ingest" / f"sha256-{desc.digest.hex}"
+            content = source.content[desc.digest][: desc.size // 2]
+            draft.write_bytes(content[:-1] + b"?" if number % 2 else content)
+
+
+def damaged(store: Store) -> None:
+    """A layer became a folder, another lost its end, a third its seal and its bytes."""
+    pull(store, NEW, B)
+    folder, cut, changed = (
+        store.root / "blobs/sha256" / desc.digest.hex
+        for desc in source.graph(NEW).values()
+        if not is_manifest(desc) and desc.size > 2
+    )
+    folder.unlink()
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner/file").write_bytes(b"x")
+    for path, content in ((cut, b"cut"), (changed, b"ANOTHER")):
+        path.chmod(0o644)
+        path.write_bytes(content)
+
+
+def littered(store: Store) -> None:
+    """All that a prune takes: unnamed blobs, drafts, trash, dead leases, notes, foreign files."""
+    two_names(store)
+    pull(store, TREE, C)
+    store.untag({B, C})
+    root = store.root
+    (root / "ingest" / f"sha256-{Digest.of(b'gone').hex}").write_bytes(b"half")
+    (root / "ingest/foreign").write_bytes(b"x")
+    (root / "leases/0123456789abcdef.json").write_text(f'["{NEW.digest}"]')
+    (root / "trash/0123456789abcdef").write_bytes(b"x" * 100)
+    (root / "trash/folder/inner").mkdir(parents=True)
+    (root / "trash/folder/inner/file").write_bytes(b"x")
+    (root / "blobs/sha256/foreign").write_bytes(b"x")
+    (root / "used" / f"sha256-{Digest.of(b'gone').hex}").write_bytes(b"note")
+    (root / "used/.sha256-note.0123456789abcdef").write_bytes(b"note")
+    (root / ".index.json.0123456789abcdef").write_bytes(b"{}")
+
+
+SCENARIOS = {
+    "first pull": Scenario({A: TREE}, nothing, lambda store, jobs: pull(store, TREE, A, jobs)),
+    "pull": Scenario({A: NEW}, lambda s: pull(s, OLD, A), lambda s, jobs: pull(s, NEW, A, jobs)),
+    "resume": Scenario(
+        {A: OLD, B: NEW}, half_arrived, lambda store, jobs: pull(store, NEW, B, jobs)
+    ),
+    "heal": Scenario({B: NEW}, damaged, lambda store, jobs: pull(store, NEW, B, jobs)),
+    "rm": Scenario({A: OLD}, two_names, lambda store, _: store.untag({B})),
+    "cp": Scenario({A: OLD, B: OLD}, two_names, lambda store, _: store.copy(A, B)),
+    "prune": Scenario({A: OLD}, littered, lambda store, _: prune(store)),
+}
+
+
+class Doomed(Files):
+    """Files that die, or fail with `code`, before the k-th operation."""
+
+    def __init__(self, at: int, code: int = 0) -> None:
+        super().__init__(self.step)
+        self.at = at
+        self.code = code
+        self.count = 0
+        self.operation = ""
+        self.lock = threading.Lock()
+
+    def step(self, operation: str, path: Path) -> None:
+        with self.lock:
+            self.count += 1
+            if self.count != self.at:
+                return
+            self.operation = operation
+            print(f"{operation} {path.name}", file=sys.stderr, flush=True)
+        if self.code:
+            raise OSError(self.code, os.strerror(self.code))
+        os.kill(os.getpid(), signal.SIGKILL)
+        threading.Event().wait()  # the signal is on its way
+
+
+def attempt(scenario: Scenario, root: Path, at: int, code: int, jobs: int) -> bool:
+    """Run the verb once; whether it got through without reaching the point."""
+    files = Doomed(at, code)
+    failure = None
+    try:
+        scenario.verb(Store(root, files=files), jobs)
+    except StoreError as error:
+        failure = str(error)
+    done = not files.operation
+    if failure is not None:
+        assert not done, f"it failed by itself: {failure}"
+        assert os.strerror(code) in failure, failure
+        return False
+    assert done or files.operation in HARMLESS, f"a failed {files.operation} passed for success"
+    return done
+
+
+def judge(scenario: Scenario, root: Path, before: dict[str, Digest], damaged: bool) -> None:
+    """What must hold after a death or a failure, and after the same verb once more."""
+    store = Store(root)
+    problems = store.check()
+    assert damaged or problems == [], problems
+    for name, digest in before.items():
+        found = store.find(name)
+        if name in scenario.names:
+            assert found is not None
+            assert found.descriptor.digest in {digest, scenario.names[name].digest}
+        else:
+            assert found is None or found.descriptor.digest == digest
+    scenario.verb(store, 1)
+    judge_success(scenario, store)
+
+
+def judge_success(scenario: Scenario, store: Store) -> None:
+    names = {name: desc.digest for name, desc in scenario.names.items()}
+    assert {e.name: e.descriptor.digest for e in store.entries()} == names
+    problems = store.check()
+    assert problems == [], problems
+    needed = {d for desc in scenario.names.values() for d in source.graph(desc)}
+    stored = {digest for digest, _ in store._blobs.stored()}
+    assert needed <= stored
+    prune(store)
+    assert not store.garbage()
+    left = {str(p.relative_to(store.root)) for p in store.root.rglob("*") if not p.is_dir()}
+    blobs = {f"blobs/{d.algorithm}/{d.hex}" for d in needed}
+    notes = {f"used/{d.algorithm}-{d.hex}" for d in needed}
+    assert left - notes == blobs | {"index.json", "oci-layout", "modelpm.json", "lock"}
+    for blob in blobs:
+        state = (store.root / blob).stat()
+        assert int(state.st_mtime) == SEAL, blob
+        assert state.st_size == 0 or not state.st_mode & 0o022, blob
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Do this in a fork; 0, 1 for an exception, or minus the signal that ended it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        end = 1
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            end = 2 if work() else 0
+        finally:
+            if end == 1:
+                traceback.print_exc()
+                sys.stderr.flush()
+            os._exit(end)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def names_of(root: Path) -> dict[str, Digest]:
+    return {entry.name or "": entry.descriptor.digest for entry in Store(root).entries()}
+
+
+def run(name: str, how: str, jobs: int, step: int, folder: Path) -> Counter[str]:
+    """Every point of one scenario; how often each operation was the point."""
+    scenario = SCENARIOS[name]
+    template, root = folder / "template", folder / "store"
+    assert fork(lambda: scenario.prepare(Store(template))) == 0
+    before = names_of(template) if template.exists() else {}
+    operations: Counter[str] = Counter()
+    log = folder / "log"
+    for at in itertools.count(1, step):
+        assert at < MOST_POINTS, "it never ends"
+        code = CODES[at % len(CODES)] if how == "fail" else 0
+
+        def doomed(at: int = at, code: int = code) -> bool:
+            if template.exists():
+                shutil.copytree(template, root)
+            sys.stderr = log.open("w")
+            return attempt(scenario, root, at, code, jobs)
+
+        def judged() -> None:
+            judge(scenario, root, before, damaged=name in {"heal", "prune"})
+            shutil.rmtree(root)
+
+        end = fork(doomed)
+        told = log.read_text()
+        assert end in (0, 2, -signal.SIGKILL), f"point {at}: {end}: {told}"
+        assert (end == 2) == (not told), told
+        assert fork(judged) == 0, f"after point {at}: {told}"
+        if end == 2:
+            return operations
+        operations[told.split()[0]] += 1
+    raise AssertionError("not reached")
+
+
+def main(name: str, how: str = "kill", jobs: str = "1", step: str = "1") -> None:
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    try:
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+        operations = run(name, how, int(jobs), int(step), folder)
+        print(json.dumps({"points": operations.total(), "operations": operations}))
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,62 @@
+"""kill -9, and a failing disk, at every file operation of every verb that writes."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.crash.driver import SCENARIOS
+
+LONG = bool(os.environ.get("MODELPM_TEST_LONG"))
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+
+def drive(*words: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.driver", *words],
+        capture_output=True,
+        text=True,
+        timeout=600 if LONG else 100,
+    )
+    assert done.returncode == 0, done.stderr[-6_000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    print(words, result)
+    return result
+
+
+LEAST = {"first pull": 100, "pull": 30, "resume": 30, "heal": 30, "rm": 5, "cp": 5, "prune": 30}
+NEEDED = {
+    "first pull": {"mkdir", "create", "write", "truncate", "fsync", "rename", "remove"},
+    "pull": {"create", "write", "fsync", "rename", "move", "remove"},
+    "resume": {"truncate", "write", "fsync", "rename"},
+    "heal": {"move", "write", "fsync", "rename"},
+    "rm": {"create", "write", "fsync", "rename"},
+    "cp": {"create", "write", "fsync", "rename"},
+    "prune": {"move", "remove", "fsync"},
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_verb_killed_at_any_operation_leaves_a_store_in_which_it_can_be_run_again(
+    name: str,
+) -> None:
+    result = drive(name, "kill")
+    assert result["points"] >= LEAST[name]
+    assert set(result["operations"]) >= NEEDED[name]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_verb_whose_disk_fails_at_any_operation_says_so_and_can_be_run_again(name: str) -> None:
+    step = 1 if LONG or LEAST[name] < 50 else 4
+    result = drive(name, "fail", "1", str(step))
+    assert result["points"] >= LEAST[name] // step
+
+
+@pytest.mark.parametrize("name", ["first pull", "pull", "resume", "heal"])
+def test_four_threads_killed_at_any_operation(name: str) -> None:
+    step = 1 if LONG else 5
+    result = drive(name, "kill", "4", str(step))
+    assert result["points"] >= LEAST[name] // step
