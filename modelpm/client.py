@@ -10,9 +10,10 @@ several threads at once.
 
 import contextlib
 import fnmatch
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from modelpm import transfer
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from modelpm.registry.client import RegistryClient
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.repository import Repository
+    from modelpm.session import Session
+
+_NONE: Mapping[str, object] = MappingProxyType({})
 
 
 class Installed:
@@ -185,6 +189,18 @@ class Client:
         self.store.copy(self.get(source).name, reference.name)
         return self.get(reference.name)
 
+    def open(
+        self, name: str, *, parameters: Mapping[str, object] = _NONE, system: str | None = None
+    ) -> "Session":
+        """Load a model that is here into an engine, to talk with it.
+
+        `parameters` (Ollama's names) and `system` go before the model's own. Raises NotFoundError,
+        ModelError for a file that is no sound model, and RunnerError for what cannot be run.
+        """
+        from modelpm.session import Session  # noqa: PLC0415 - lazy: start-up time
+
+        return Session.open(self.get(name), parameters, system)
+
     def garbage(self) -> Garbage:
         """What `prune` would delete now. Raises StoreError, and then nothing is garbage."""
         return self.store.garbage()
@@ -224,13 +240,18 @@ class Client:
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""
+        # lazy: start-up time
+        from modelpm.model.dialects import choose  # noqa: PLC0415
+        from modelpm.model.model import Model  # noqa: PLC0415
+
         if old is not None and old.selected_from == told.digest:
             return old.descriptor
         chosen = told
         for _ in range(MAX_NESTING):
             manifest = read_manifest(source, chosen)
             if manifest.config is not None:
-                self._require_model(manifest, source)
+                if not self.store.exists(chosen):
+                    Model.read(manifest, source)  # before a weight moves: is it a model at all?
                 return chosen
             chosen = choose(manifest)
         raise NotFoundError(f"{told.digest} holds no model within {MAX_NESTING} indexes")

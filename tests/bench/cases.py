@@ -1,16 +1,20 @@
 """What is measured, with which limits: one function a row of the table."""
 
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import registry
-from docker_registry import DockerRegistry
+from artifact import described, image
+from docker_registry import DockerRegistry, put
+from ollama_artifacts import llama2
 
-from modelpm.oci.descriptor import Digest
 from tests.bench import stores
 from tests.bench.measure import Figure, Run, compare, first_byte, rounds, run
 
@@ -94,8 +98,7 @@ def gate(place: Place) -> Iterator[Figure]:
 
 def first_token(place: Place) -> Iterator[Figure]:
     """`run llama2`: from the start of the process to the first byte of the answer."""
-    with registry.Registry() as server:
-        server.add_llama2(FIXTURES / "llama2")
+    with _llama2_registry() as server:
         home = {"MODELPM_HOME": str(place.folder / "store")}
         name = f"{server.host}/library/llama2"
         run([MODELPM, "pull", name], home)
@@ -106,8 +109,7 @@ def first_token(place: Place) -> Iterator[Figure]:
 
 def pull_again(place: Place) -> Iterator[Figure]:
     """`pull` of what is there already: seconds and requests."""
-    with registry.Registry() as server:
-        server.add_llama2(FIXTURES / "llama2")
+    with _llama2_registry() as server:
         command = [MODELPM, "pull", "--quiet", f"{server.host}/library/llama2"]
         home = {"MODELPM_HOME": str(place.folder / "store")}
         run(command, home)
@@ -120,11 +122,11 @@ def pull_again(place: Place) -> Iterator[Figure]:
 
 def pull(place: Place) -> Iterator[Figure]:
     """One big blob from docker-registry, beside every peer that is installed."""
-    blob = place.folder / "blob"
-    stores.write_random(blob, place.size)
-    with DockerRegistry() as server:
-        digest = server.put_artifact("bench/big", "latest", blob)
-        blob.unlink()
+    with DockerRegistry(place.folder / "registry") as server:
+        # In a process of its own: the system counts the memory of a parent, as it was when a child
+        # began, among the child's.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            digest = pool.submit(_put_big, server.url, place.size).result()
         peers = _pull_peers(place.folder, server.host, digest)
         subjects = {name: _fresh(place.folder, peer) for name, peer in peers.items()}
         runs = rounds(subjects, place.rounds)
@@ -133,8 +135,25 @@ def pull(place: Place) -> Iterator[Figure]:
     yield Figure(f"pull {place.size >> 20} MiB", "modelpm memory", "B", memory, MEMORY_LIMIT)
 
 
+def _llama2_registry() -> registry.Registry:
+    content = registry.Content()
+    for tag, artifact in llama2(FIXTURES / "llama2").items():
+        content.add("library/llama2", tag, artifact)
+    return registry.Registry(content=content)
+
+
+def _put_big(url: str, size: int) -> str:
+    """Push one layer of random bytes as `bench/big`; its digest."""
+    blob = b"".join(os.urandom(2**20) for _ in range(size >> 20))
+    title = {"org.opencontainers.image.title": "big.gguf"}
+    layer = described("application/octet-stream", blob, annotations=title)
+    config = described("application/vnd.oci.empty.v1+json", b"{}")
+    put(url, "bench/big", "latest", image(config, [layer], [b"{}", blob]))
+    return str(layer["digest"])
+
+
 def _pull_peers(
-    folder: Path, host: str, digest: Digest
+    folder: Path, host: str, digest: str
 ) -> dict[str, Callable[[], Sequence[str | Path]]]:
     """How each program brings the blob to this machine, into `folder/out`."""
     out = folder / "out"

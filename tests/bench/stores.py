@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import struct
 from pathlib import Path
 
@@ -54,14 +53,6 @@ def _put(root: Path, content: bytes, media_type: str) -> Descriptor:
     path.chmod(0o444)
     os.utime(path, (SEAL, SEAL))
     return Descriptor.of(content, media_type)
-
-
-def write_random(path: Path, size: int) -> None:
-    """A file of pseudo-random bytes that no layer of the system can compress or share."""
-    source = random.Random(size)
-    with path.open("wb") as stream:
-        while size:
-            size -= stream.write(source.randbytes(min(size, 2**22)))
 
 
 def write_wide_gguf(path: Path, *, tokens: int = 150_000, merges: int = 151_000) -> None:
