@@ -54,8 +54,7 @@ class Conversation:
     @property
     def history(self) -> tuple[Message, ...]:
         """What the model will be reminded of: the system message, then the turns."""
-        head = (Message("system", self.system),) if self.system else ()
-        return (*head, *self._turns)
+        return self._after_system(self._turns)
 
     def ask(self, question: str) -> Generator[str, None, None]:
         """The answer in pieces, as they come. Closing the generator stops the answer.
@@ -86,7 +85,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Forget all turns but the opening ones."""
-        self._turns[:] = self._opening
+        self._turns = list(self._opening)
 
     def _remember(self, answer: str) -> None:
         if answer or (self.finished and self.finished.reason != "stopped"):
@@ -98,23 +97,28 @@ class Conversation:
         """The prompt, after as many of the oldest turns are forgotten as it takes."""
         context = self._engine.context_length
         room = min(self.sampling.num_predict or context, context // 4)
+        turns = self._turns
         while True:
-            prompt = self._render(self.history)
+            prompt = self._render(self._after_system(turns))
             tokens = self._engine.count(prompt)
-            if len(self._turns) <= MAX_MESSAGES and tokens <= context - room:
-                return prompt
-            if not self._forget():
+            fits = len(turns) <= MAX_MESSAGES and tokens <= context - room
+            if fits or not (later := _without_oldest(turns)):
                 break
-        if tokens < context:
-            return prompt  # a short answer is better than none
-        raise RunnerError(
-            f"the question has {tokens} tokens with all that belongs to it, and the context only "
-            f"{context} (shorten it, or raise num_ctx)"
-        )
+            turns = later
+        if tokens >= context:
+            raise RunnerError(
+                f"the question has {tokens} tokens with all that belongs to it, and the context "
+                f"only {context} (shorten it, or raise num_ctx)"
+            )
+        self._turns = turns  # with less room than wanted, a short answer is better than none
+        return prompt
 
-    def _forget(self) -> bool:
-        """Drop the oldest turn, up to the next question; False when only the question is left."""
-        questions = (n for n, each in enumerate(self._turns) if n and each.role == "user")
-        end = next(questions, 0)
-        del self._turns[:end]
-        return end > 0
+    def _after_system(self, turns: Sequence[Message]) -> tuple[Message, ...]:
+        head = (Message("system", self.system),) if self.system else ()
+        return (*head, *turns)
+
+
+def _without_oldest(turns: list[Message]) -> list[Message]:
+    """The turns from the second question on; none when there is only one question."""
+    questions = (n for n, each in enumerate(turns) if n and each.role == "user")
+    return turns[next(questions, len(turns)) :]

@@ -235,10 +235,9 @@ class _Model:
     def keep_common(self, ids: Sequence[int]) -> int:
         """Forget what is not a prefix of the ids; how many of them need no evaluation."""
         # The last token is always evaluated: its logits are not kept.
-        pairs = zip(ids[:-1], self.evaluated, strict=False)
-        common = next((n for n, (a, b) in enumerate(pairs) if a != b), None)
-        if common is None:
-            common = min(len(ids) - 1, len(self.evaluated))
+        pairs = enumerate(zip(ids[:-1], self.evaluated, strict=False))
+        shorter = min(len(ids) - 1, len(self.evaluated))
+        common = next((n for n, (new, known) in pairs if new != known), shorter)
         del self.evaluated[common:]
         return common
 
