@@ -21,7 +21,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from artifact import OCI_INDEX, OCI_MANIFEST, REF_NAME, Artifact, digest_of
+from artifact import (
+    EMPTY_TYPE,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    REF_NAME,
+    Artifact,
+    Json,
+    described,
+    digest_of,
+)
 from faults import Rules, Scripted, error_answer
 from loopback import Answer, Headers, Origin, Pace, Request
 from ollama_artifacts import llama2
@@ -53,6 +62,7 @@ OLLAMA_QUIRKS: Rules = (
 )
 """The scenario in which a registry answers for manifests as registry.ollama.ai does."""
 
+_JSON: Headers = (("Content-Type", "application/json"),)
 _ROUTE = re.compile(r"/v2/(?P<repository>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<item>.+)")
 
 
@@ -92,11 +102,10 @@ class Content:
 
         `members` go into the manifest (`artifactType`, `subject`, `annotations`, ...).
         """
-        empty = b"{}"
         document = {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "config": self._descriptor("application/vnd.oci.empty.v1+json", empty),
+            "config": self._descriptor(EMPTY_TYPE, b"{}"),
             "layers": [self._descriptor(*layer) for layer in layers],
         } | members
         return self.add_manifest(repository, tag, json.dumps(document).encode())
@@ -108,23 +117,23 @@ class Content:
         self._add_tree(repository, tag, artifact.descriptor)
         return artifact.digest
 
-    def add_layout(self, repository: str, path: Path, tag: str = "latest") -> None:
-        """Hold an OCI image layout. An entry's tag is its ref.name, else `tag`."""
+    def add_layout(self, repository: str, path: Path, tag: str = "") -> None:
+        """Hold an OCI image layout. An entry's tag is `tag`, else its ref.name, else latest."""
         for file in sorted((path / "blobs").glob("*/*")):
             self.add_blob(file.read_bytes(), f"{file.parent.name}:{file.name}")
         for entry in json.loads((path / "index.json").read_bytes())["manifests"]:
-            name = entry.get("annotations", {}).get(REF_NAME, tag).rpartition(":")[2]
-            self._add_tree(repository, name, entry)
+            own = entry.get("annotations", {}).get(REF_NAME, "latest").rpartition(":")[2]
+            self._add_tree(repository, tag or own, entry)
 
-    def _add_tree(self, repository: str, tag: str | None, entry: dict[str, Any]) -> None:
+    def _add_tree(self, repository: str, tag: str | None, entry: Json) -> None:
         raw = self.blobs[entry["digest"]]
         self.add_manifest(repository, tag, raw, entry["mediaType"])
         for child in json.loads(raw).get("manifests", []):
             self._add_tree(repository, None, child)
 
-    def _descriptor(self, media_type: str, content: bytes) -> dict[str, object]:
-        digest = self.add_blob(content)
-        return {"mediaType": media_type, "digest": digest, "size": len(content)}
+    def _descriptor(self, media_type: str, content: bytes) -> Json:
+        self.add_blob(content)
+        return described(media_type, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +195,8 @@ class Registry(Scripted):
         if request.method not in ("GET", "HEAD"):
             return error_answer(405, "UNSUPPORTED", "this registry is read-only")
         if match is None:
-            return (
-                Answer(200, _JSON, b"{}") if url.path == "/v2/" else _unknown("NOT_FOUND", url.path)
-            )
+            is_ping = url.path == "/v2/"
+            return Answer(200, _JSON, b"{}") if is_ping else _unknown("NOT_FOUND", url.path)
         if repository not in self.content.tags:
             return _unknown("NAME_UNKNOWN", repository)
         return self._item(repository, match["kind"], match["item"], parse_qs(url.query))
@@ -197,12 +205,10 @@ class Registry(Scripted):
         content = self.content
         if kind == "manifests":
             digest = content.tags[repository].get(item, item)
-            raw, media_type = content.manifests.get(digest, (None, ""))
-            return (
-                _unknown("MANIFEST_UNKNOWN", item)
-                if raw is None
-                else _found(raw, digest, media_type)
-            )
+            held = content.manifests.get(digest)
+            if held is None:
+                return _unknown("MANIFEST_UNKNOWN", item)
+            return _found(held[0], digest, media_type=held[1])
         if kind == "blobs":
             blob = content.blobs.get(item)
             return _unknown("BLOB_UNKNOWN", item) if blob is None else _found(blob, item)
@@ -226,7 +232,7 @@ class Registry(Scripted):
     def _referrers(self, subject: str, query: dict[str, list[str]]) -> Answer:
         wanted = query.get("artifactType")
         found = []
-        for digest, (raw, media_type) in self.content.manifests.items():
+        for digest, (raw, media_type) in list(self.content.manifests.items()):
             document = _object(raw)
             kind = document.get("artifactType") or document.get("config", {}).get("mediaType")
             if (document.get("subject") or {}).get("digest") == subject and (
@@ -279,13 +285,10 @@ class Sink(Scripted):
 
     def reply(self, request: Request) -> Answer:
         """The blob that the path names."""
-        for digest, blob in self.content.blobs.items():
+        for digest, blob in list(self.content.blobs.items()):
             if digest in request.path:
                 return _found(blob, digest)
         return _unknown("NOT_FOUND", request.path)
-
-
-_JSON: Headers = (("Content-Type", "application/json"),)
 
 
 def _unknown(code: str, what: str) -> Answer:
@@ -302,7 +305,7 @@ def _found(content: bytes, digest: str, media_type: str | None = None) -> Answer
     return Answer(200, headers if media_type else (*headers, ("Accept-Ranges", "bytes")), content)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def _object(raw: bytes) -> Json:
     """The JSON object of a manifest; one that is none has no members."""
     try:
         document = json.loads(raw)
@@ -322,7 +325,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for layout in options.layout:
         name, _, folder = layout.partition("=")
         repository, _, tag = name.partition(":")
-        content.add_layout(repository, Path(folder), tag or "latest")
+        content.add_layout(repository, Path(folder), tag)
     if options.llama2:
         for tag, artifact in llama2(Path(__file__).parent / "llama2").items():
             content.add("library/llama2", tag, artifact)

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import re
+import signal
 import ssl
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import pytest
 from artifact import Artifact
 from certificates import Authority
 from gguf_writer import tiny_llama
-from ollama_artifacts import go_json, llama2, read_modelfile
+from ollama_artifacts import go_json, read_modelfile
 from registry import OLLAMA_QUIRKS, Basic, Bearer, Content, Registry, Sink, TokenServer
 
 from modelpm import errors
@@ -113,16 +114,22 @@ def test_a_modelfile_is_read(tmp_path: Path) -> None:
 
 
 def test_llama2_and_its_terse_sister_share_the_weights(tmp_path: Path) -> None:
-    (tmp_path / "llama2.gguf").write_bytes(tiny_llama())
-    (tmp_path / "Modelfile").write_text("FROM llama2.gguf\nSYSTEM hello\n")
-    tags = llama2(tmp_path)
-    manifests = [Manifest.parse(tags[tag].manifest) for tag in ("latest", "terse")]
+    build.main(["--llama2", str(tmp_path)])
+    content = Content()
+    content.add_layout("library/llama2", tmp_path)
+    assert set(content.tags["library/llama2"]) == {"latest", "terse"}
     latest, terse = (
-        {layer.media_type: layer.digest for layer in manifest.layers} for manifest in manifests
+        {
+            layer.media_type.removeprefix("application/vnd.ollama.image."): layer
+            for layer in Manifest.parse(content.manifests[digest][0]).layers
+        }
+        for digest in content.tags["library/llama2"].values()
     )
-    kind = "application/vnd.ollama.image."
-    assert latest[f"{kind}model"] == terse[f"{kind}model"]
-    assert latest[f"{kind}system"] != terse[f"{kind}system"]
+    assert latest["model"] == terse["model"]
+    assert latest["model"].size <= 4_000_000
+    assert latest["system"] != terse["system"]
+    assert latest["params"] != terse["params"]
+    assert set(latest) == {"model", "template", "system", "license", "params"}
 
 
 # Bad cases
@@ -587,15 +594,17 @@ def test_tls_may_want_a_client_certificate(tmp_path: Path) -> None:
             assert response.status == 200
 
 
-def test_the_command_serves_a_layout_until_it_is_ended() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_layouts_until_it_is_ended(number: signal.Signals) -> None:
     layout = f"team/tiny:v1={FIXTURES / 'layouts' / 'ollama'}"
-    command = [sys.executable, str(FIXTURES / "registry.py"), "--layout", layout]
+    command = [sys.executable, str(FIXTURES / "registry.py"), "--llama2", "--layout", layout]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         host = process.stdout.readline().strip()
-        with urllib.request.urlopen(f"http://{host}/v2/team/tiny/tags/list") as response:
-            assert json.load(response)["tags"] == ["latest"]
-        process.terminate()
+        for name, tags in (("team/tiny", ["v1"]), ("library/llama2", ["latest", "terse"])):
+            with urllib.request.urlopen(f"http://{host}/v2/{name}/tags/list") as response:
+                assert json.load(response)["tags"] == tags
+        process.send_signal(number)
         assert process.wait(10) == 0
 
 
