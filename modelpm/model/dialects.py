@@ -5,7 +5,6 @@ model-distribution, CNCF ModelPack's spec.md and config.md, KitOps' mediaType.go
 """
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -245,7 +244,7 @@ def _is_marked(descriptor: Descriptor) -> bool:
 def _machine() -> str:
     import platform  # noqa: PLC0415 - lazy: start-up time
 
-    names: Mapping[str, str] = {"x86_64": "amd64", "aarch64": "arm64"}
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
     machine = platform.machine().lower()
     return names.get(machine, machine)
 
@@ -253,11 +252,10 @@ def _machine() -> str:
 def _stranger(manifest: Manifest, config: Descriptor) -> str | None:
     layers = (layer.media_type for layer in manifest.layers[:1])
     told = [manifest.artifact_type or "", *layers, config.media_type]
-    return next((what for start, what in _STRANGERS if _any_starts(told, start)), None)
-
-
-def _any_starts(texts: Iterable[str], start: str) -> bool:
-    return any(text.startswith(start) for text in texts)
+    for start, what in _STRANGERS:
+        if any(text.startswith(start) for text in told):
+            return what
+    return None
 
 
 _ENDINGS = (

@@ -40,8 +40,20 @@ _CHUNK = 2**18
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _COUNTS = struct.Struct("<QQ")
-_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q"}
-_SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in (_FORMATS | {12: "d"}).items()}
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    UINT32: "I",
+    INT32: "i",
+    FLOAT32: "f",
+    BOOL: "B",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
+"""Value types that have one size, as struct writes them."""
 _LEAST_PAIR = 13
 _LEAST_TENSOR = 24
 _COST = 64
@@ -279,10 +291,9 @@ class _Parser:
             return self._array(key)
         if kind not in _SCALARS:
             raise ModelError(f"the key {key[:100]!r} has the unknown type {kind}")
-        form = _SCALARS[kind]
-        (value,) = form.unpack(self._window.take(form.size))
+        (value,) = self._numbers(kind, 1)
         if kind != BOOL:
-            return _scalar(value)
+            return value
         if value not in (0, 1):
             raise ModelError(f"the key {key[:100]!r} is a boolean of {value}")
         return bool(value)
@@ -302,7 +313,7 @@ class _Parser:
         if kind != STRING and kind not in _SCALARS:
             problem = "of arrays" if kind == ARRAY else f"of the unknown type {kind}"
             raise ModelError(f"the key {key[:100]!r} is an array {problem}")
-        least = 8 if kind == STRING else _SCALARS[kind].size
+        least = 8 if kind == STRING else struct.calcsize(_SCALARS[kind])
         if count > MAX_ITEMS or count * least > window.left:
             raise ModelError(f"the key {key[:100]!r} has {count} items, more than fit or may be")
         array = Array(kind, count, window.offset)
@@ -316,16 +327,14 @@ class _Parser:
     def _items(self, array: Array) -> tuple[Scalar, ...]:
         if array.element_type == STRING:
             return tuple(map(self._item, range(array.count)))
-        form = _SCALARS[array.element_type]
-        raw = self._window.take(array.count * form.size)
-        items = (_scalar(value) for (value,) in form.iter_unpack(raw))
-        return tuple(map(bool, items)) if array.element_type == BOOL else tuple(items)
+        numbers = self._numbers(array.element_type, array.count)
+        return tuple(map(bool, numbers)) if array.element_type == BOOL else numbers
+
+    def _numbers(self, kind: int, count: int) -> tuple[int | float, ...]:
+        form = f"<{count}{_SCALARS[kind]}"
+        return struct.unpack(form, self._window.take(struct.calcsize(form)))
 
     def _item(self, _index: int) -> str:
         length = self._window.length()
         self._keep(length)
         return self._window.take(length).decode("utf-8", "replace")
-
-
-def _scalar(value: float) -> int | float:
-    return value

@@ -1,7 +1,9 @@
 """What Go's text/template makes of a value: its truth, its text, its order; and the functions.
 
-Values are JSON's: str, int, float, bool, None, sequences and mappings with string keys. Where Go
-would print `<no value>`, nothing is printed: no prompt is better with that in it.
+Values are JSON's: str, int, float, bool, None, sequences and mappings with string keys. Three
+things differ from Go, for the good of prompts: what is missing has no fields and no length, and is
+printed as nothing instead of `<no value>`; values of two kinds are unequal instead of an error;
+lists and mappings are printed as JSON.
 """
 
 import json
@@ -43,7 +45,7 @@ def truth(value: Value) -> bool:
     return bool(value)
 
 
-def is_list(value: Value) -> bool:
+def is_list(value: Value) -> TypeGuard[Sequence[Value]]:
     """Whether it has items by number."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
@@ -92,8 +94,6 @@ def functions(today: date) -> Mapping[str, Function]:
 def _part(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    if is_list(value) and isinstance(value, Sequence):
-        return list(value)
     raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
@@ -131,7 +131,7 @@ def _index(value: Value, *keys: Value) -> Value:
     for key in keys:
         if isinstance(value, Mapping) and isinstance(key, str):
             value = value.get(key)
-        elif isinstance(value, Sequence) and type(key) is int and 0 <= key < len(value):
+        elif is_list(value) and type(key) is int and 0 <= key < len(value):
             value = value[key]
         else:
             raise ModelError(f"index: there is no item {text(key)[:50]!r}")

@@ -236,15 +236,13 @@ class _Sentence:
 
     def _names(self) -> tuple[tuple[str, ...], bool]:
         """`$a :=`, `$a, $b :=` or `$a =` at the beginning; else nothing is used."""
-        kinds = [token.kind for token in self._tokens[self._at : self._at + 4]]
         texts = [token.text for token in self._tokens[self._at : self._at + 4]]
-        for count, mark in ((1, 1), (2, 3)):
-            used = ["variable", "mark", "variable"][: 2 * count - 1]
-            if kinds[:mark] == used and texts[mark : mark + 1] in ([":="], ["="]):
-                if count == 2 and texts[1] != ",":
-                    break
-                self._at += mark + 1
-                return tuple(texts[:mark:2]), texts[mark] == ":="
+        for count, commas in ((1, []), (3, [","])):
+            names, mark = texts[0:count:2], texts[count : count + 1]
+            variables = all(name.startswith("$") for name in names)
+            if variables and mark in ([":="], ["="]) and texts[1:count:2] == commas:
+                self._at += count + 1
+                return tuple(names), mark == [":="]
         return (), False
 
     def _command(self) -> Command:

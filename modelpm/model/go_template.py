@@ -140,7 +140,7 @@ class _Run:
         if isinstance(value, Mapping):
             self._step(len(value))
             return ((key, value[key]) for key in sorted(value))
-        if is_list(value) and isinstance(value, Sequence):
+        if is_list(value):
             return enumerate(value)
         if type(value) is int:
             return ((number, number) for number in range(value))
@@ -175,6 +175,8 @@ class _Run:
 
     def _early(self, command: Command, dot: object, passed: tuple[object, ...]) -> object:
         """`and` and `or`: operands are looked at until one decides."""
+        if not command.operands and not passed:
+            raise self._flaw(f"{command.function} does not take 0 operands")
         decides = command.function == "or"
         value: object = None
         for operand in command.operands:

@@ -6,14 +6,15 @@ subfolders, split by `/`.
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
-from itertools import count
 from pathlib import PurePosixPath
 
 MAX_BYTES = 255
 """UTF-8 bytes of a whole name, subfolders and all."""
 MAX_FOLDERS = 8
 
+_MARK = len("-100000")
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 _DEVICES = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$"}
@@ -40,12 +41,17 @@ def unique_names(names: Iterable[str]) -> list[str]:
 
     Names that differ in case only fall on one another, and so do a file and a folder.
     """
-    taken: set[str] = set()
+    files: set[str] = set()
     folders: set[str] = set()
+    used: Counter[str] = Counter()
     result = []
     for name in names:
-        free = next(c for c in _candidates(name) if not _collides(c.casefold(), taken, folders))
-        taken.add(free.casefold())
+        free = name
+        while _collides(free.casefold(), files, folders):
+            stem, ending = _split(PurePosixPath(name).name, MAX_BYTES - _MARK)
+            used[stem.casefold()] += 1  # not from 2 again: ten thousand may have one name
+            free = f"{stem}-{used[stem.casefold()] + 1}{ending}"
+        files.add(free.casefold())
         folders.update(_folders(free.casefold()))
         result.append(free)
     return result
@@ -75,25 +81,19 @@ def _component(text: str) -> str:
 
 def _cut(name: str) -> str:
     """At most MAX_BYTES, with the ending kept."""
-    if len(name.encode()) <= MAX_BYTES:
-        return name
+    return "".join(_split(name, MAX_BYTES)).rstrip(". ")
+
+
+def _split(name: str, limit: int) -> tuple[str, str]:
+    """The stem and the ending of a file name, together at most `limit` bytes."""
     ending = PurePosixPath(name).suffix
-    ending = ending if len(ending.encode()) <= MAX_BYTES // 4 else ""
-    stem = name[: len(name) - len(ending)].encode()[: MAX_BYTES - len(ending.encode())]
-    return stem.decode("utf-8", "ignore").rstrip(". ") + ending
+    ending = ending if len(ending.encode()) <= limit // 4 else ""
+    stem = name[: len(name) - len(ending)].encode()[: limit - len(ending.encode())]
+    return stem.decode("utf-8", "ignore"), ending
 
 
-def _candidates(name: str) -> Iterable[str]:
-    yield name
-    path = PurePosixPath(name)
-    for number in count(2):
-        tail = f"-{number}{path.suffix}"
-        stem = path.stem.encode()[: MAX_BYTES - len(tail.encode())].decode("utf-8", "ignore")
-        yield stem + tail
-
-
-def _collides(name: str, taken: set[str], folders: set[str]) -> bool:
-    return name in taken or name in folders or any(part in taken for part in _folders(name))
+def _collides(name: str, files: set[str], folders: set[str]) -> bool:
+    return name in files or name in folders or any(part in files for part in _folders(name))
 
 
 def _folders(name: str) -> list[str]:

@@ -168,6 +168,8 @@ def test_the_language(template: str, text: str) -> None:
         ("{{ lt 1 `a` }}", "compare two numbers or two strings"),
         ("{{ lt true false }}", "compare two numbers or two strings"),
         ("{{ eq 1 }}", "eq does not take 1 operands"),
+        ("{{ and }}", "and does not take 0 operands"),
+        ("{{ index `abc` 1 }}", "there is no item '1'"),
         ("{{ not }}", "not does not take 0 operands"),
         ("{{ 1 | .Name }}", "passed on to something that takes none"),
         ("{{ printf 1 }}", "the format is not a string"),

@@ -306,23 +306,28 @@ def test_an_oras_model_by_its_first_bytes() -> None:
     assert len(memory.fetched) == 2
 
 
-def test_an_oras_artifact_without_a_gguf_is_no_model() -> None:
-    for files in (
+@pytest.mark.parametrize(
+    "files",
+    [
         {},
         {"a.txt": b"x" * 64},
         {"a": b"GG"},
+        {"a": b"GGU" + bytes(64)},
         {f"f{i}": b"y" * (40 + i) for i in range(20)},
-    ):
-        memory = Memory()
-        with pytest.raises(ModelError, match="no layer is a GGUF file"):
-            oras(memory, files)
-        assert len(memory.fetched) <= 16
+    ],
+)
+def test_an_oras_artifact_without_a_gguf_is_no_model(files: dict[str, bytes]) -> None:
+    memory = Memory()
+    with pytest.raises(ModelError, match="no layer is a GGUF file"):
+        oras(memory, files)
+    assert len(memory.fetched) <= 16
 
 
-def test_an_oras_artifact_with_two_ggufs_holds_two_models() -> None:
-    for files in ({"a.gguf": GGUF, "b.gguf": GGUF + b"2"}, {"a": GGUF, "b": GGUF + b"2"}):
-        with pytest.raises(ModelError, match="two models in one artifact: a"):
-            _ = oras(Memory(), files).weights
+@pytest.mark.parametrize("ending", ["", ".gguf"])
+def test_an_oras_artifact_with_two_ggufs_holds_two_models(ending: str) -> None:
+    model = oras(Memory(), {f"a{ending}": GGUF, f"b{ending}": GGUF + b"2"})
+    with pytest.raises(ModelError, match="two models in one artifact: a"):
+        _ = model.weights
 
 
 SET = {f"m-0000{i}-of-00003.gguf": GGUF + bytes([i]) for i in (2, 1, 3)}

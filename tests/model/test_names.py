@@ -1,6 +1,7 @@
 """Safe names: nothing that a stranger calls a file leads out of its folder."""
 
 import random
+import time
 from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
@@ -78,11 +79,21 @@ def test_seeded_names_never_escape() -> None:
         (["a/b", "a"], ["a/b", "a-2"]),
         (["a/b", "A/B"], ["a/b", "B-2"]),
         (["a-2", "a", "a"], ["a-2", "a", "a-3"]),
-        (["x" * 255, "x" * 255], ["x" * 255, "x" * 253 + "-2"]),
+        (["x" * 255, "x" * 255], ["x" * 255, "x" * 248 + "-2"]),
+        (["x." + "y" * 253] * 2, ["x." + "y" * 253, "x." + "y" * 246 + "-2"]),
     ],
 )
 def test_names_are_made_unique(names: list[str], unique: list[str]) -> None:
     assert unique_names(names) == unique
+
+
+def test_ten_thousand_of_one_name_take_no_long_time() -> None:
+    long = [f"{'x' * 252}{number:03}" for number in range(1_000)]
+    start = time.perf_counter()
+    found = unique_names([*["a"] * 8_000, *long, *long])
+    assert len({name.casefold() for name in found}) == 10_000
+    assert all(len(name.encode()) <= MAX_BYTES for name in found)
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(
