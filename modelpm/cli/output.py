@@ -209,7 +209,7 @@ class Bars:
     def draw(self, head: str, done: int, total: int, tail: Sequence[str]) -> None:
         """Show the line with this head. Of `tail` as many texts as there is room for."""
         self._lines[head] = (head, *((min(done, total), total) if total else (1, 1)), tail)
-        columns = min(terminal_size().columns - _SPARE, _WIDEST)
+        columns = max(1, min(terminal_size().columns - _SPARE, _WIDEST))
         if columns == self._columns or not self._bars:
             self._columns = columns
             self._draw(*self._lines[head])

@@ -31,7 +31,7 @@ class Maker:
     store: Store
     memory: Memory = field(default_factory=Memory)
 
-    def put(self, name: str = "tiny", weights: bytes | None = None, **texts: str) -> Descriptor:
+    def put(self, name: str = "tiny", weights: bytes | None = None, /, **texts: str) -> Descriptor:
         """Install a model under a short name; `texts` are layers by their kind."""
         layers = [self._layer("model", tiny_llama() if weights is None else weights)]
         layers += [self._layer(kind, text.encode()) for kind, text in texts.items()]

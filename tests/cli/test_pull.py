@@ -1,0 +1,108 @@
+"""`pull` in a pipe: what it says, what it leaves behind, and how it fails."""
+
+import re
+from pathlib import Path
+
+import pytest
+from registry import Basic, Registry
+
+from modelpm.cli.credentials import docker_credentials
+from tests.cli.conftest import Cli
+from tests.cli.test_terminal import add
+
+
+def test_a_pull_in_a_pipe_is_a_line_a_layer(cli: Cli, loopback: Registry) -> None:
+    name = add(loopback, "team/tiny", 10)
+    result = cli("pull", name)
+    assert (result.code, result.output) == (0, "")
+    lines = result.errors.splitlines()
+    assert lines[0] == "pulling manifest"
+    assert lines[-3:] == ["verifying sha256 digest", "writing manifest", "success"]
+    assert sorted(line[22:] for line in lines[1:-3]) == ["100% 10 B", "100% 30 B", "100% 51 KB"]
+    assert cli("list").lines[1].split()[0] == f"{name}:latest"
+    again = cli("pull", name).errors.splitlines()
+    assert all(line.endswith("(already here)") for line in again[1:-3])
+    assert cli("pull", "-q", name) == type(result)(0, b"", "")
+
+
+def test_a_pull_as_json(cli: Cli, loopback: Registry) -> None:
+    name = add(loopback, "team/tiny", 10)
+    result = cli("pull", name, "--json")
+    assert (result.code, result.errors) == (0, "")
+    last = result.records[-1]
+    assert last["status"] == "success"
+    assert last["name"] == f"{name}:latest"
+    assert re.fullmatch("sha256:[0-9a-f]{64}", last["digest"])
+    settled = [record for record in result.records if "present" in record]
+    assert sum(record["total"] for record in settled) == last["size"]
+
+
+def test_one_failure_does_not_stop_the_others(cli: Cli, loopback: Registry) -> None:
+    one, two = add(loopback, "team/one"), add(loopback, "team/two", 10)
+    missing = f"{loopback.host}/team/none"
+    result = cli("pull", one, missing, "no name", two)
+    assert result.code == 3
+    assert len(cli("list").lines) == 3
+    lines = result.errors.splitlines()
+    assert [line for line in lines if line.endswith(":")] == [
+        f"{name}:" for name in (one, missing, "no name", two)
+    ]
+    assert len([line for line in lines if line.startswith("Error: ")]) == 2
+    assert cli("pull", "no name", missing).code == 2
+
+
+def test_failures_as_json_end_with_the_first(cli: Cli, loopback: Registry) -> None:
+    one, missing = add(loopback, "team/one"), f"{loopback.host}/team/none"
+    result = cli("pull", "--json", missing, "no name", one)
+    assert result.code == 3
+    failed = [record for record in result.records if record.get("status") == "failed"]
+    assert [record["name"] for record in failed] == [missing, "no name"]
+    assert [record["error"]["code"] for record in failed] == [3, 2]
+    assert result.records[-1] == {"error": failed[0]["error"]}
+
+
+def test_a_name_that_moved_frees_what_it_had(cli: Cli, loopback: Registry, home: Path) -> None:
+    name = add(loopback, "team/tiny", 10)
+    cli("pull", name)
+    add(loopback, "team/tiny", 20)
+    assert "removing any unused layers" in cli("pull", name).errors.splitlines()
+    assert cli("prune", "--json").json["deleted"] == []
+
+
+def test_wrong_bytes_are_an_integrity_error(cli: Cli, loopback: Registry) -> None:
+    name = add(loopback, "team/tiny", 10)
+    loopback.scenario = [{"path": "/blobs/", "method": "GET", "flip": 1}]
+    assert cli("pull", name).code == 5
+    assert len(cli("list").lines) == 1
+
+
+def test_a_host_that_does_not_answer_is_a_registry_error(cli: Cli) -> None:
+    with Registry() as registry:
+        host = registry.host
+    result = cli("pull", f"{host}/team/tiny")
+    assert result.code == 6
+    assert host in result.errors
+
+
+def test_credentials_are_dockers(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with Registry(auth=Basic("user", "secret")) as registry:
+        name = add(registry, "team/tiny")
+        assert cli("pull", name).code == 4
+        folder = tmp_path / "docker"
+        folder.mkdir()
+        entry = f'{{"auths": {{"{registry.host}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}'
+        (folder / "config.json").write_text(entry)
+        monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+        assert cli("pull", name).code == 0
+        credential = docker_credentials().find(registry.host, "team/tiny")
+        assert credential is not None
+        assert credential.username == "user"
+        monkeypatch.delenv("DOCKER_CONFIG")
+        assert docker_credentials().find(registry.host, "team/tiny") is None
+
+
+def test_a_model_that_is_none_is_told(cli: Cli, loopback: Registry) -> None:
+    loopback.add_artifact("team/none", "latest", [("application/x-y", b"text")])
+    assert cli("pull", f"{loopback.host}/team/none").code == 9

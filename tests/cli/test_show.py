@@ -1,0 +1,181 @@
+"""What `show` tells of a model, whole and in parts, flawed and hostile."""
+
+import json
+from pathlib import Path
+
+import pytest
+from gguf_writer import tiny_llama
+
+from modelpm.cli.description import parameter_lines
+from tests.cli.conftest import Cli
+from tests.cli.models import HOSTILE, LIBRARY, NEVER, Maker
+
+TEXTS = {
+    "template": "{{ .System }}\n\t{{ .Prompt }}",
+    "system": "You are brief.",
+    "params": json.dumps({"temperature": 0.5, "stop": ["</s>", "\n"]}),
+    "license": "\n".join(["", *(f"line {number}" for number in range(9))]),
+    "messages": json.dumps([{"role": "user", "content": "hi"}]),
+}
+OVERVIEW = """\
+  Model
+    architecture        llama
+    name                tiny
+    parameters          39.5K
+    quantization        Q8_0
+    context length      128
+    embedding length    32
+    block count         2
+    vocabulary          llama
+    vocabulary size     295
+
+  Parameters
+    temperature    0.5
+    stop           "</s>"
+    stop           "\\n"
+
+  System
+    You are brief.
+
+  License
+    line 0
+    line 1
+    line 2
+    ...
+
+"""
+
+
+def test_the_overview(cli: Cli, maker: Maker) -> None:
+    maker.put("tiny", **TEXTS)
+    result = cli("show", "tiny")
+    assert result.code == 0
+    assert result.errors == ""
+    told, _, parts_told = result.output.partition("  Parts\n")
+    assert told == OVERVIEW
+    parts = [line.split() for line in parts_told.splitlines()]
+    assert parts[0] == ["ROLE", "NAME", "SIZE", "DIGEST"]
+    roles = ["weights", "template", "system", "parameters", "license", "messages"]
+    assert [part[0] for part in parts[1:]] == roles
+
+
+def test_each_part_alone(cli: Cli, maker: Maker) -> None:
+    desc = maker.put("tiny", **TEXTS)
+    assert cli("show", "tiny", "--manifest").raw == maker.memory.content[desc.digest]
+    assert cli("show", "tiny", "--template").output == TEXTS["template"] + "\n"
+    assert cli("show", "tiny", "--system").output == "You are brief.\n"
+    assert cli("show", "tiny", "--license").output == TEXTS["license"] + "\n"
+    assert cli("show", "tiny", "--parameters").lines == [
+        "temperature    0.5",
+        'stop           "</s>"',
+        'stop           "\\n"',
+    ]
+    told = cli("show", "tiny", "--modelfile").output
+    assert told.startswith("FROM tiny:latest\n")
+    assert "SYSTEM" in told
+    assert cli("show", "tiny", "--system", "--json").json == {"system": "You are brief."}
+
+
+def test_a_part_that_is_not_there_is_told(cli: Cli, maker: Maker) -> None:
+    maker.put("tiny")
+    for part in ("system", "license", "parameters", "template"):
+        result = cli("show", "tiny", f"--{part}")
+        assert (result.code, result.output) == (0, "")
+        assert result.errors == f"tiny:latest has no {part}\n"
+        assert cli("show", "tiny", f"--{part}", "-q").errors == ""
+        assert cli("show", "tiny", f"--{part}", "--json").json == {part: None}
+
+
+def test_everything_as_json(cli: Cli, maker: Maker) -> None:
+    desc = maker.put("tiny", **TEXTS)
+    told = cli("show", "tiny", "--json").json
+    assert told["name"] == f"{LIBRARY}/tiny:latest"
+    assert told["digest"] == str(desc.digest)
+    assert told["dialect"] == "ollama"
+    assert Path(told["path"]).is_file()
+    assert told["model"]["architecture"] == "llama"
+    assert told["model"]["parameter_count"] == 39_520
+    assert told["parameters"] == {"temperature": 0.5, "stop": ["</s>", "\n"]}
+    assert told["template"] == TEXTS["template"]
+    assert told["chat_template"] is None
+    assert told["licenses"] == [TEXTS["license"]]
+    assert told["messages"] == [{"role": "user", "content": "hi"}]
+    assert told["parts"][0]["role"] == "weights"
+    assert told["flaws"] == []
+
+
+@pytest.mark.parametrize("cut", [3, 100, 20_000])
+def test_weights_that_do_not_pass_the_gate_are_a_flaw_among_facts(
+    cli: Cli, maker: Maker, cut: int
+) -> None:
+    maker.put("tiny", tiny_llama()[:cut], system="brief")
+    result = cli("show", "tiny")
+    assert result.code == 0
+    assert result.errors.startswith("Flaw: reading ")
+    assert "architecture    llama" in result.output
+    assert "    brief" in result.output
+    told = cli("show", "tiny", "--json").json
+    assert told["model"]["architecture"] == "llama"
+    assert len(told["flaws"]) == 1
+
+
+def test_texts_that_cannot_be_read_are_flaws(cli: Cli, maker: Maker) -> None:
+    maker.put("tiny", params="[]", messages="{}", system="brief")
+    result = cli("show", "tiny")
+    assert result.code == 0
+    assert result.errors == "Flaw: the model's parameters are not a JSON object\n"
+    assert "    brief" in result.output
+    assert len(cli("show", "tiny", "--json").json["flaws"]) == 2
+    assert cli("show", "tiny", "--parameters").code == 9
+
+
+def test_a_missing_blob_is_a_flaw(cli: Cli, maker: Maker, home: Path) -> None:
+    maker.put("tiny", system="brief")
+    Path(cli("path", "tiny").output.strip()).unlink()
+    result = cli("show", "tiny")
+    assert result.code == 0
+    assert result.errors.startswith("Flaw: the store has no blob")
+    told = cli("show", "tiny", "--json").json
+    assert told["path"] is None
+    assert told["system"] == "brief"
+
+
+def test_what_is_no_model_still_has_a_manifest(cli: Cli, maker: Maker) -> None:
+    members = {
+        "config": {"mediaType": "application/x-y", "digest": f"sha256:{'0' * 64}", "size": 2},
+        "layers": [],
+    }
+    leaf = maker.memory.leaf(b"{}", "application/vnd.example+json")
+    maker.store.push(leaf, maker.memory)
+    desc = maker.manifest("odd", {**members, "config": leaf.to_json()})
+    assert cli("show", "odd").code == 9
+    assert cli("show", "odd", "--manifest").raw == maker.memory.content[desc.digest]
+
+
+def test_hostile_texts_are_escaped_everywhere(cli: Cli, maker: Maker) -> None:
+    texts = {
+        "template": HOSTILE,
+        "system": HOSTILE,
+        "license": f"{HOSTILE}\n{HOSTILE}",
+        "params": json.dumps({HOSTILE: HOSTILE, "stop": [HOSTILE]}),
+        "messages": json.dumps([{"role": "user", "content": HOSTILE}]),
+    }
+    maker.put("tiny", tiny_llama(name=HOSTILE), **texts)
+    for arguments in (
+        ("show", "tiny"),
+        *(("show", "tiny", f"--{part}") for part in ("template", "system", "parameters")),
+        *(("show", "tiny", f"--{part}") for part in ("license", "modelfile")),
+        ("show", "tiny", "--json"),
+    ):
+        result = cli(*arguments)
+        assert not NEVER & set(result.output + result.errors), arguments
+        assert "\\x07" in result.output or "\\u0007" in result.output
+
+
+def test_parameters_have_a_line_a_value() -> None:
+    assert parameter_lines({}) == []
+    assert parameter_lines({"a": True, "longer": ("x", "é")}) == [
+        "a         true",
+        'longer    "x"',
+        'longer    "é"',
+    ]
