@@ -12,6 +12,8 @@ MAX_THREADS = 64
 SHARE = 2**25
 """Bytes of weights that keep a thread busy between two meetings with the others."""
 
+_TRIAL = 16  # works undisturbed until one thread more is tried; doubled when that fails
+
 
 def library(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """Which build of the engine this processor can run; None lets it find out (a second)."""
@@ -44,7 +46,7 @@ class Pace:
         self.threads = most
         self._most = most
         self._good = 0  # works in a row that were not disturbed
-        self._trial = 16  # after how many of them one thread more is tried
+        self._trial = _TRIAL
 
     def note(self, seconds: float, processor_seconds: float) -> None:
         """Take in how long a work took, and how much of the processors."""
@@ -56,8 +58,13 @@ class Pace:
             self._good, self._trial = 0, min(2 * self._trial, 1024)
             return
         self._good += 1
-        if self.threads < self._most and self._good >= self._trial:
-            self.threads, self._good = self.threads + 1, 0
+        if self._good < self._trial:
+            return
+        self._good = 0
+        if self.threads < self._most:
+            self.threads += 1
+        else:
+            self._trial = _TRIAL  # it is calm again
 
 
 def _cgroups(root: Path) -> Iterator[Path]:

@@ -10,6 +10,9 @@ from modelpm.errors import RunnerError
 from modelpm.runner import ctransformers
 from modelpm.runner.engine import Evaluated, Event, Facts, Finished, Piece, Sampling, Settings
 
+if sys.platform != "win32":
+    import resource
+
 
 def create() -> "Puppet":
     return Puppet()
@@ -62,8 +65,6 @@ def close_everything() -> str:
 
 
 def limits() -> str:
-    import resource  # noqa: PLC0415 - not everywhere
-
     kinds = (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
     return repr([resource.getrlimit(kind)[0] for kind in kinds])
 

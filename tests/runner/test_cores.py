@@ -111,6 +111,19 @@ def test_a_thread_more_is_tried_later_and_later() -> None:
     assert waits == [32, 64, 128]
 
 
+def test_after_calm_a_disturbance_is_forgotten() -> None:
+    pace = cores.Pace(2)
+    for _ in range(2):
+        pace.note(0.1, 0.1)
+        tries = 0
+        while pace.threads == 1:
+            pace.note(0.1, 0.1)
+            tries += 1
+        for _ in range(100):
+            pace.note(0.1, 0.2)
+        assert (pace.threads, tries) == (2, 32)
+
+
 def test_what_is_too_short_tells_nothing() -> None:
     pace = cores.Pace(2)
     pace.note(0.0001, 0.0)
