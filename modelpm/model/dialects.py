@@ -40,7 +40,9 @@ class Dialect:
 
     `roles` goes by a layer's media type; a key also covers every type that begins with it and a
     dot, and the longest key wins. Where it says nothing, or `by_name` is set, the file's name
-    tells more. `packed` are the endings of media types whose layer is an archive of files.
+    tells more. `facts` are what the config tells, and where. `packed` are the endings of media
+    types whose layer is an archive of files. With `unnamed_shards`, weights without names are the
+    shards of one model, in the manifest's order.
     """
 
     name: str

@@ -269,11 +269,11 @@ def alien(prefix: bytes) -> str:
     """What a file that is no GGUF is, from its first bytes, in words."""
     if not prefix:
         return "it is empty"
+    if prefix[8:10] == b'{"' and int.from_bytes(prefix[:8], "little") < 2**32:
+        return "it is a safetensors file; convert it to GGUF"
     for magic, what in _ALIENS:
         if prefix.startswith(magic):
             return f"it is {what}"
-    if prefix[8:10] == b'{"' and int.from_bytes(prefix[:8], "little") < 2**32:
-        return "it is a safetensors file; convert it to GGUF"
     if prefix[257:262] == b"ustar":
         return "it is a tar archive"
     start = prefix.lstrip().lower()

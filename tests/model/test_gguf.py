@@ -341,7 +341,7 @@ REFUSED: Mapping[str, tuple[Gguf | bytes, str]] = {
     "zip": (b"PK\x03\x04" + bytes(100), "zip archive, perhaps a PyTorch checkpoint"),
     "gzip": (b"\x1f\x8b\x08" + bytes(100), "compressed with gzip"),
     "html": (b"\n <!DOCTYPE html><html>", "web page"),
-    "safetensors": (struct.pack("<Q", 70) + b'{"a":{}}', "safetensors"),
+    "safetensors": (struct.pack("<Q", 123) + b'{"a":{}}', "safetensors"),
     "tar": (b"model.gguf".ljust(257, b"\0") + b"ustar\x0000", "tar archive"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
     "json": (b'{"error": "no"}', "JSON"),
