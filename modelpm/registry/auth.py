@@ -9,14 +9,14 @@ import base64
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 from modelpm.errors import AuthenticationError, InvalidManifestError, RegistryError
 from modelpm.oci.manifest import load_json
 from modelpm.registry.credentials import Credential, CredentialSource, Kind
-from modelpm.registry.failure import of_answer, read_refusal
+from modelpm.registry.failure import Refusal, of_answer, read_refusal
 from modelpm.registry.task import Scope
 from modelpm.registry.url import Origin, is_internal
 
@@ -36,10 +36,10 @@ _MAX_LIFETIME = 86_400.0
 _RENEW_AFTER = 0.8
 _SHORTEST_SCRUBBED = 4
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
-_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?:[ \t]+|(?=,)|$)")
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_SCHEME = re.compile(rf"[\s,]*({_WORD})(?:[ \t]+|(?=,)|$)")
 _PARAMETER = re.compile(
-    rf'[\s,]*({_TOKEN})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))[ \t]*(?=,|$)', re.DOTALL
+    rf'[\s,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))[ \t]*(?=,|$)', re.DOTALL
 )
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
@@ -63,7 +63,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """What tokens are kept by: who issues them, for whom, for what."""
+    """What is asked of a token service: who issues the token, for which registry, for what."""
 
     realm: str
     service: str
@@ -105,25 +105,29 @@ class Auth:
         self._has_basic = False
         self._last: _Demand | None = None
         self._demands: dict[Scope, _Demand] = {}
-        self._tokens: dict[_Demand, _Token] = {}
+        self._tokens: dict[tuple[_Demand, Credential | None], _Token] = {}
         self._rotated: dict[str, str] = {}
 
-    def is_anonymous(self, repository: str) -> bool:
-        """Whether nobody has logged in for this repository. May raise AuthenticationError."""
-        return self._credential(repository) is None
+    def is_anonymous(self, scope: Scope) -> bool:
+        """Whether nobody has logged in for this, as far as can be told."""
+        try:
+            return self._credential(scope.repository) is None
+        except AuthenticationError:
+            return True
 
     def preempt(self, origin: Origin, scope: Scope) -> str | None:
         """What to say before being asked: what was asked for the last time, if anything."""
         with self._lock:
-            credential = self._credential(scope.repository)
-            if self._has_basic and credential is not None and credential.kind is Kind.PASSWORD:
-                return _basic(credential)
             demand = self._demands.get(scope)
             if demand is None and self._last is not None:
-                demand = _Demand(self._last.realm, self._last.service, _scopes(scope, ""))
-            if demand is None:
+                demand = replace(self._last, scopes=_scopes(scope, ""))
+            if demand is None and not self._has_basic:
+                # Not asked for yet: most registries serve anybody, and helpers are slow.
                 return None
-            return self._bearer(origin, demand, credential, None)
+            credential = self._credential(scope.repository)
+            if demand is not None:
+                return self._bearer(origin, demand, credential, None)
+            return None if credential is None else _basic(credential)
 
     def answer(self, origin: Origin, header: str, scope: Scope, refused: str | None) -> str | None:
         """What to say to a WWW-Authenticate header; None if there is nothing new to say.
@@ -160,6 +164,11 @@ class Auth:
                 text = text.replace(secret, "***")
         return text
 
+    def read_refusal(self, body: bytes) -> Refusal:
+        """What a server says about why not, without the secrets known here."""
+        refusal = read_refusal(body)
+        return Refusal(self.scrub(refusal.code), self.scrub(refusal.message))
+
     def _credential(self, repository: str) -> Credential | None:
         with self._lock:
             if repository not in self._found:
@@ -171,10 +180,10 @@ class Auth:
     ) -> str:
         if credential is not None and credential.kind is Kind.REGISTRY_TOKEN:
             return f"Bearer {credential.secret}"
-        token = self._tokens.get(demand)
+        token = self._tokens.get((demand, credential))
         if token is None or token.renew_at <= self._clock() or f"Bearer {token.value}" == refused:
             self._check_realm(origin, demand.realm, credential)
-            token = self._tokens[demand] = self._fetch(demand, credential)
+            token = self._tokens[demand, credential] = self._fetch(demand, credential)
         return f"Bearer {token.value}"
 
     def _check_realm(self, origin: Origin, realm: str, credential: Credential | None) -> None:
@@ -233,8 +242,7 @@ class Auth:
 
     def _denied(self, demand: _Demand, reply: Reply, credential: Credential | None) -> Exception:
         """400 is what OAuth 2 services say to an identity token that is no longer good."""
-        refusal = read_refusal(self.scrub(reply.body.decode("utf-8", "replace")).encode())
-        status = reply.status
+        refusal, status = self.read_refusal(reply.body), reply.status
         if status == HTTPStatus.BAD_REQUEST and credential:
             status = HTTPStatus.UNAUTHORIZED
         task = f"signing in to {self._host} at {Origin.of(demand.realm)}"

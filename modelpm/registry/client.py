@@ -26,7 +26,7 @@ from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.connection import POOLS, checked_ca, speaks_tls
 from modelpm.registry.credentials import CredentialSource
-from modelpm.registry.failure import Refusal, of_answer, of_exception, read_refusal
+from modelpm.registry.failure import of_answer, of_exception
 from modelpm.registry.limits import Attempts, Limits
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
@@ -188,9 +188,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         def once() -> requests.Response:
             response = self._authorised(task, call)
             if not is_success(response):
-                self._load(response, self.limits.small_body, cut=True)
+                self._load(response, self.limits.small_body)
             elif not stream:
-                self._load(response, MAX_BYTES)
+                self._load(response, MAX_BYTES, task.words)
             return response
 
         response = self._persist(task.words, once, method in PULLS)
@@ -206,13 +206,13 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             return
         asked = response.history[0] if response.history else response
         task = Task.of(self.host, str(asked.request.method), asked.url)
-        refusal = read_refusal(response.content)
+        status = response.status_code
         raise of_answer(
             task.words,
             self.host,
-            response.status_code,
-            Refusal(refusal.code, self.auth.scrub(refusal.message)),
-            anonymous=self.auth.is_anonymous(task.scope.repository),
+            status,
+            self.auth.read_refusal(response.content),
+            anonymous=status == HTTPStatus.NOT_FOUND and self.auth.is_anonymous(task.scope),
             elsewhere="" if self.is_home(response) else Origin.of(response.url).authority,
         )
 
@@ -290,7 +290,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             is_asked = response.status_code == HTTPStatus.UNAUTHORIZED and self.is_home(response)
             if not (is_asked and rounds_left):
                 break
-            self._load(response, self.limits.small_body, cut=True)
+            self._load(response, self.limits.small_body)
             challenges = response.headers.get("WWW-Authenticate", "")
             said = self.auth.answer(origin, challenges, task.scope, said)
             if said is None:
@@ -333,7 +333,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             timeout=(self.limits.connect, call.seconds),
             verify=self._verify,
             # What is on this machine is not asked for through another one.
-            proxies={"no_proxy": host} if is_loopback(host) else {},
+            proxies={"no_proxy": host.strip("[]")} if is_loopback(host) else {},
         )
         spent = (self.clock() - started) * 1000
         shown = redacted(call.url)
@@ -341,39 +341,35 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         return response
 
     def _load(
-        self,
-        response: requests.Response,
-        limit: int,
-        seconds: float | None = None,
-        *,
-        cut: bool = False,
+        self, response: requests.Response, limit: int, words: str = "", seconds: float | None = None
     ) -> None:
-        """Read the body into memory: all of it, or with `cut` what comes of it up to the limit.
+        """Read the body into memory: all of it, or without `words` what comes up to the limit.
 
-        Raises RegistryError past the limit or the time, urllib3's HTTPError for a broken body.
+        With `words`, which begin messages, raises RegistryError past the limit or the time, and
+        urllib3's HTTPError for a broken body.
         """
         deadline = self.clock() + (seconds or self.limits.document)
-        body = bytearray()
+        body, late = bytearray(), False
         try:
-            while len(body) <= limit and (piece := response.raw.read1(_PIECE)):
+            while not late and len(body) <= limit and (piece := response.raw.read1(_PIECE)):
                 body += piece
-                if self.clock() > deadline and not cut:
-                    raise RegistryError(f"{redacted(response.url)} does not come to its end")
+                late = self.clock() > deadline
         except (urllib3.exceptions.HTTPError, OSError):
-            if not cut:
+            if words:
                 raise
         finally:
             response.close()
-        if len(body) > limit and not cut:
-            shown = redacted(response.url)
-            raise RegistryError(f"{shown} has more than the {limit} bytes that modelpm reads")
+        if words and len(body) > limit:
+            raise RegistryError(f"{words}: the answer has more than {limit} bytes")
+        if words and late:
+            raise RegistryError(f"{words}: the answer does not come to its end")
         response.raw = urllib3.HTTPResponse(io.BytesIO(body[:limit]), preload_content=False)
 
     def _release(self, response: requests.Response) -> None:
         """Be done with an answer. A short body is read, so that its connection is used again."""
         length = response.headers.get("Content-Length", "")
         if length.isascii() and length.isdigit() and int(length[:12]) <= self.limits.small_body:
-            self._load(response, self.limits.small_body, cut=True)
+            self._load(response, self.limits.small_body)
         response.close()
 
     def _ask_token_service(
@@ -382,13 +378,14 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         limits = self.limits
         sent = {**headers, "Accept-Encoding": "identity"}
         call = _Call(method, url, sent, limits.token, form)
+        words = f"signing in to {self.host} at {Origin.of(url)}"
 
         def once() -> requests.Response:
             response = self._follow(call)
-            self._load(response, limits.small_body, limits.token, cut=not is_success(response))
+            strict = words if is_success(response) else ""
+            self._load(response, limits.small_body, strict, limits.token)
             return response
 
-        words = f"signing in to {self.host} at {Origin.of(url)}"
         response = self._persist(words, once, repeatable=True)
         return Reply(response.status_code, response.content)
 

@@ -16,7 +16,7 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 from typing import Protocol
 
@@ -36,9 +36,9 @@ _MAX_SHOWN = 200
 class Kind(Enum):
     """What a secret is, which decides how it is used."""
 
-    PASSWORD = "password"  # noqa: S105 - the kind's name
-    IDENTITY_TOKEN = "identity token"  # noqa: S105 - the kind's name
-    REGISTRY_TOKEN = "registry token"  # noqa: S105 - the kind's name
+    PASSWORD = auto()
+    IDENTITY_TOKEN = auto()
+    REGISTRY_TOKEN = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Credential:
 class CredentialSource(Protocol):
     """Knows credentials."""
 
-    def find(self, host: str, repository: str) -> Credential | None:
+    def find(self, host: str, repository: str, /) -> Credential | None:
         """What to show to this registry for this repository. None means anonymous.
 
         `host` is as a Reference has it. Raises AuthenticationError where the place that should
@@ -69,7 +69,7 @@ class CredentialSource(Protocol):
 class Anonymous:
     """Knows nothing."""
 
-    def find(self, host: str, repository: str) -> Credential | None:  # noqa: ARG002 - a Protocol
+    def find(self, _host: str, _repository: str, /) -> Credential | None:
         """None."""
         return None
 
@@ -91,7 +91,7 @@ class DockerConfig:
         self._file: _File | None = None
         self._replies: dict[tuple[str, str], Credential | None] = {}
 
-    def find(self, host: str, repository: str) -> Credential | None:
+    def find(self, host: str, repository: str, /) -> Credential | None:
         """As the Protocol says."""
         with self._lock:
             if self._file is None:

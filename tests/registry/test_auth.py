@@ -11,6 +11,7 @@ import pytest
 from modelpm.errors import AuthenticationError, RegistryError
 from modelpm.registry.auth import Auth, Reply, attach, parse_challenges
 from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind
+from modelpm.registry.failure import Refusal
 from modelpm.registry.task import Scope
 from modelpm.registry.url import Origin
 from tests.registry.conftest import Always
@@ -386,6 +387,27 @@ def test_the_secrets_in_use_are_scrubbed() -> None:
     assert auth.scrub(f"x pass-word {encoded} tok-123 ann") == "x *** *** *** ann"
 
 
+def test_two_users_of_one_registry_have_two_tokens() -> None:
+    class TwoUsers:
+        def find(self, host: str, repository: str) -> Credential | None:
+            return Credential(repository, "pw")
+
+    service = Service(token("t-1"), token("t-2"))
+    auth = make(service, TwoUsers())
+    header = bearer(scope="registry:catalog:*")
+    assert auth.answer(HOME, header, Scope("ann"), None) == "Bearer t-1"
+    assert auth.answer(HOME, header, Scope("bob"), None) == "Bearer t-2"
+    shown = [headers["Authorization"] for _, _, headers, _ in service.asked]
+    assert shown == [basic("ann", "pw"), basic("bob", "pw")]
+
+
+def test_a_secret_is_scrubbed_however_it_is_written() -> None:
+    auth = make(credentials=Always("ann", "pass-word"))
+    auth.answer(HOME, "Basic", PULL, None)
+    body = rb'{"errors": [{"code": "pass-word", "message": "p\u0061ss-word"}]}'
+    assert auth.read_refusal(body) == Refusal("***", "***")
+
+
 def test_a_short_secret_does_not_eat_the_message() -> None:
     auth = make(credentials=Always("ann", "a"))
     auth.answer(HOME, "Basic", PULL, None)
@@ -394,7 +416,9 @@ def test_a_short_secret_does_not_eat_the_message() -> None:
 
 def test_credentials_are_looked_up_once_for_each_repository() -> None:
     class Counting(Always):
-        asked: list[tuple[str, str]] = []  # noqa: RUF012 - of this one test
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked: list[tuple[str, str]] = []
 
         def find(self, host: str, repository: str) -> Credential | None:
             self.asked.append((host, repository))
@@ -402,9 +426,22 @@ def test_credentials_are_looked_up_once_for_each_repository() -> None:
 
     source = Counting()
     auth = make(credentials=source)
-    assert [auth.is_anonymous(name) for name in ("a", "a", "b")] == [False] * 3
+    assert auth.preempt(HOME, Scope("a")) is None
+    assert source.asked == []
+    assert [auth.is_anonymous(Scope(name)) for name in ("a", "a", "b")] == [False] * 3
     assert source.asked == [(HOST, "a"), (HOST, "b")]
-    assert make().is_anonymous("a")
+
+
+def test_who_cannot_be_told_is_anonymous() -> None:
+    class Broken:
+        def find(self, host: str, repository: str) -> Credential | None:
+            raise AuthenticationError("the helper is broken")
+
+    auth = make(credentials=Broken())
+    assert auth.is_anonymous(PULL)
+    assert make().is_anonymous(PULL)
+    with pytest.raises(AuthenticationError, match="broken"):
+        auth.answer(HOME, "Basic", PULL, None)
 
 
 ELSEWHERE = ["https://reg.example:444/", "http://reg.example/", "https://a.reg.example/"]

@@ -14,6 +14,7 @@ from registry import Basic, Bearer, Content, Registry
 
 from modelpm.content import read_manifest
 from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, RegistryError
+from modelpm.registry.credentials import Credential
 from modelpm.registry.repository import Repository
 from tests.registry.conftest import NAME, QUICK, Always, Bench
 
@@ -714,3 +715,13 @@ def test_the_client_says_who_it_is(bench: Bench) -> None:
     agents = {request.headers["user-agent"] for request in registry.log}
     assert len(agents) == 1
     assert agents.pop().startswith("modelpm/")
+
+
+def test_a_registry_that_serves_anybody_is_not_told_who_asks(bench: Bench) -> None:
+    class Reluctant(Always):
+        def find(self, host: str, repository: str) -> Credential | None:
+            raise AuthenticationError("the helper is not to be asked")
+
+    registry = bench.registry()
+    fill(registry)
+    assert pull(bench.repository(registry, credentials=Reluctant())) == BLOB
