@@ -73,6 +73,7 @@ class Worker:
         self._context_length = 0
         self._name = "the model"
         self._answer = 0  # the number of the answer under way, or of the last one
+        self._stopped = 0  # the number of the last answer that was asked to end
         self._answering = False
 
     def __enter__(self) -> Self:
@@ -111,7 +112,10 @@ class Worker:
         return self._ask({"count": prompt}, "count", self._patience.step, "reading a prompt for")
 
     def generate(self, prompt: str, sampling: Sampling) -> Generator[Event, None, None]:
-        """Answer a rendered prompt, see `Engine.generate`. Closing it stops the answer."""
+        """Answer a rendered prompt, see `Engine.generate`.
+
+        A KeyboardInterrupt stops the answer; in one that was asked to stop it ends the child.
+        """
         self._answer += 1
         self._send({"generate": self._answer, "prompt": prompt, "sampling": sampling})
         over, self._answering = False, True
@@ -122,6 +126,10 @@ class Worker:
                 with self._wary():
                     event = wire.event(reply)
                 yield event
+        except KeyboardInterrupt:
+            if self._stopped == self._answer:
+                self._abandon()  # asked before, and now in earnest
+            raise
         finally:
             self._answering = False
             if not over:
@@ -130,6 +138,7 @@ class Worker:
 
     def stop(self) -> None:
         """End the answer under way. From any thread or signal handler; never waits."""
+        self._stopped = self._answer
         if child := self._child:
             child.send(wire.encode({"stop": self._answer}))
 

@@ -265,6 +265,18 @@ def test_a_second_ctrl_c_ends_the_child(facts: Facts) -> None:
         assert engine.pid is None
 
 
+@posix
+def test_ctrl_c_after_a_stop_ends_the_child_at_once(puppet: Worker) -> None:
+    timer = threading.Timer(0.2, puppet.stop)
+    timer.start()
+    began = time.monotonic()
+    with interrupted(0.5), pytest.raises(KeyboardInterrupt):
+        said(puppet, "hang")
+    assert time.monotonic() - began < 3
+    assert puppet.pid is None
+    timer.join()
+
+
 def test_a_child_that_does_not_stop_is_ended(impatient: Worker) -> None:
     events = impatient.generate("hang", Sampling())
     next(events)
