@@ -106,23 +106,22 @@ class Model:
         """
         parts = {part.descriptor.digest: part for part in self._with(Role.WEIGHTS)}
         ggufs = [part for part in parts.values() if part.name.lower().endswith(".gguf")]
-        sets: dict[str, dict[int, Part]] = {}
-        totals: dict[str, int] = {}
+        sets: dict[tuple[str, int], dict[int, Part]] = {}
         for part in ggufs or parts.values():
-            name, number, total = shard(part.name) or (part.name, 1, 1)
-            sets.setdefault(name, {})[number] = part
-            totals[name] = max(totals.get(name, 0), total)
+            name, number, total = shard(part.name) or (part.name, 1, 0)
+            sets.setdefault((name, total), {})[number] = part
         if not sets:
             raise ModelError(f"{self.manifest.digest} has no weights ({self.dialect.name})")
         if len(sets) > 1:
-            raise ModelError(f"two models in one artifact: {', '.join(sorted(sets))[:300]}")
-        ((name, found),) = sets.items()
-        for number in range(1, totals[name] + 1):
+            names = ", ".join(sorted(name for name, _ in sets))
+            raise ModelError(f"two models in one artifact: {names[:300]}")
+        (((name, total), found),) = sets.items()
+        for number in range(1, total + 1):
             if number not in found:
-                missing = shard_name(name, number, totals[name])
+                missing = shard_name(name, number, total)
                 raise ModelError(f"the weights are not complete: {missing} is missing")
         self._check_unpacked(found.values())
-        return tuple(found[number] for number in range(1, totals[name] + 1))
+        return tuple(found[number] for number in sorted(found))
 
     @property
     def template(self) -> str | None:

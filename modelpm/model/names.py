@@ -60,7 +60,9 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def shard(name: str) -> tuple[str, int, int] | None:
     """What `model-00002-of-00003.gguf` says: the set's name, which shard, of how many."""
     match = _SHARD.fullmatch(name)
-    return None if match is None else (match[1] + match[4], int(match[2]), int(match[3]))
+    if match is None or not 1 <= int(match[2]) <= int(match[3]):
+        return None
+    return match[1] + match[4], int(match[2]), int(match[3])
 
 
 def shard_name(name: str, number: int, total: int) -> str:

@@ -352,6 +352,11 @@ def test_the_weights_are_one_file_or_one_set(files: dict[str, bytes], shards: li
     ("files", "kind", "sentence"),
     [
         ({}, "weight.v1.raw", "has no weights (modelpack)"),
+        (
+            {"m.gguf": GGUF, "m-00001-of-00001.gguf": GGUF + b"2"},
+            "weight.v1.raw",
+            "two models in one artifact: m.gguf, m.gguf",
+        ),
         ({"README.md": b"x"}, "doc.v1.raw", "has no weights"),
         (
             {"a.gguf": GGUF, "b.gguf": GGUF + b"2"},
