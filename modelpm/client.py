@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelpm.model.model import Model, Part
     from modelpm.registry.client import RegistryClient
     from modelpm.registry.credentials import CredentialSource
+    from modelpm.registry.limits import Limits
     from modelpm.registry.repository import Repository
     from modelpm.session import Session
 
@@ -104,7 +105,8 @@ class Client:
 
     `home` is the store's folder, by default the platform's folder for user data. `plain_http`
     names the hosts that may be spoken to without TLS; loopback hosts are tried both ways.
-    `ca_file` is a PEM file of certificate authorities to trust instead of the system's.
+    `ca_file` is a PEM file of certificate authorities to trust instead of the system's; `limits`
+    are how long a registry is waited for, and how often it is asked again.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class Client:
         plain_http: Collection[str] = (),
         ca_file: str | None = None,
         credentials: "CredentialSource | None" = None,
+        limits: "Limits | None" = None,
         observe: Observer = ignore,
     ) -> None:
         self.home = Path(home) if home is not None else _default_home()
@@ -123,6 +126,7 @@ class Client:
         self._plain_http = frozenset(host.lower() for host in plain_http)
         self._ca_file = ca_file
         self._credentials = credentials
+        self._limits = limits
         self._observe = observe
         self._clients: dict[str, RegistryClient] = {}
 
@@ -225,6 +229,7 @@ class Client:
         # lazy: start-up time; what stays on this machine needs no HTTP
         from modelpm.registry.client import RegistryClient  # noqa: PLC0415
         from modelpm.registry.credentials import Anonymous  # noqa: PLC0415
+        from modelpm.registry.limits import Limits  # noqa: PLC0415
         from modelpm.registry.repository import Repository  # noqa: PLC0415
 
         host = reference.registry
@@ -234,6 +239,7 @@ class Client:
                 plain_http=True if host in self._plain_http else None,
                 ca_file=self._ca_file,
                 credentials=self._credentials or Anonymous(),
+                limits=self._limits or Limits(),
                 on_wait=lambda seconds, reason: self._observe(Waiting(seconds, reason)),
             )
         return Repository(self._clients[host], reference.repository)

@@ -80,6 +80,11 @@ class Session:
         """How the last answer ended, with its counts and seconds; None while there is none."""
         return self._conversation.finished
 
+    @property
+    def pid(self) -> int | None:
+        """The engine's process, while there is one."""
+        return self._worker.pid
+
     def ask(self, text: str) -> Iterator[str]:
         """The answer in pieces, as they come; it and the question are remembered.
 

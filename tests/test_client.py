@@ -1,0 +1,271 @@
+"""The verbs, from a registry on loopback into a store and out again."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import build
+import pytest
+from artifact import described, image
+from gguf_writer import tiny_llama
+from registry import Registry
+
+import modelpm
+from modelpm.client import Client
+from modelpm.content import Event, Settled, Step
+from modelpm.errors import (
+    InvalidReferenceError,
+    ModelError,
+    NotFoundError,
+    StoreError,
+)
+from modelpm.oci.descriptor import Digest
+from modelpm.oci.reference import Reference
+from modelpm.store.index import REF_NAME
+
+WEIGHTS = Digest.of(tiny_llama())
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def client(tmp_path: Path, loopback: Registry, events: list[Event]) -> Iterator[Client]:
+    """A client whose default registry is the loopback one, with every layout as library/NAME."""
+    for name, make in build.LAYOUTS.items():
+        loopback.content.add(f"library/{name}", "latest", make())
+    registry = f"{loopback.host}/library"
+    with Client(tmp_path / "home", default_registry=registry, observe=events.append) as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", build.LAYOUTS)
+def test_every_dialect_is_pulled(name: str, client: Client) -> None:
+    model = client.pull(name)
+    assert model.name == f"{client.default_registry}/{name}:latest"
+    assert model.short_name == f"{name}:latest"
+    assert model.path.read_bytes() == tiny_llama()
+    assert model.path == client.home / "blobs" / "sha256" / WEIGHTS.hex
+    assert client.store.check() == []
+    assert [part.role for part in model.parts].count(model.model.weights.role) == 1
+    assert client.list() == () or [each.name for each in client.list()] == [model.name]
+
+
+def test_a_pull_tells_its_stages(client: Client, events: list[Event]) -> None:
+    client.pull("ollama")
+    stages = [event.stage for event in events if isinstance(event, Step)]
+    assert stages == ["resolving", "copying", "tagging", "done"]
+    leaves = next(event.leaves for event in events if isinstance(event, Step) and event.leaves)
+    settled = [event for event in events if isinstance(event, Settled)]
+    assert {event.descriptor.digest for event in settled} == {leaf.digest for leaf in leaves}
+    assert not any(event.present for event in settled)
+
+
+def test_what_is_here_costs_one_request_and_changes_nothing(
+    client: Client, loopback: Registry, events: list[Event]
+) -> None:
+    model = client.pull("ollama")
+    index = (client.home / "index.json").read_bytes()
+    before = len(loopback.log)
+    events.clear()
+    assert client.pull("ollama").digest == model.digest
+    assert len(loopback.log) - before == 1
+    assert (client.home / "index.json").read_bytes() == index
+    assert all(event.present for event in events if isinstance(event, Settled))
+
+
+def test_what_was_chosen_from_an_index_costs_two_requests(
+    client: Client, loopback: Registry
+) -> None:
+    model = client.pull("index")
+    told = build.LAYOUTS["index"]().digest
+    assert str(model.digest) != told
+    before = len(loopback.log)
+    assert client.pull("index").digest == model.digest
+    assert len(loopback.log) - before <= 2
+    pinned = client.pull(f"index@{told}")
+    assert pinned.digest == model.digest
+    assert pinned.name.endswith(f"/index@{told}")
+
+
+def test_a_digest_decides_and_moves_no_tag(client: Client, loopback: Registry) -> None:
+    first = client.pull("ollama").digest
+    loopback.content.add("library/ollama", "latest", build.LAYOUTS["modelpack-raw"]())
+    pinned = client.pull(f"ollama:latest@{first}")
+    assert (pinned.digest, pinned.short_name) == (first, f"ollama@{first}")
+    assert client.get("ollama").digest == first
+    assert client.pull("ollama").digest != first
+    assert client.get(f"ollama@{first}").digest == first
+
+
+def test_a_tag_that_moved_leaves_nothing_behind(
+    client: Client, loopback: Registry, events: list[Event]
+) -> None:
+    old = client.pull("ollama").manifest
+    loopback.content.add("library/ollama", "latest", build.LAYOUTS["modelpack-raw"]())
+    client.pull("ollama")
+    assert Step("pruning") in events
+    assert not client.garbage()
+    left = {path.name for path in (client.home / "blobs" / "sha256").iterdir()}
+    assert WEIGHTS.hex in left
+    assert old.digest.hex not in left
+
+
+def test_a_tag_that_moved_keeps_what_another_name_needs(client: Client, loopback: Registry) -> None:
+    old = client.pull("ollama")
+    client.copy("ollama", "kept")
+    loopback.content.add("library/ollama", "latest", build.LAYOUTS["modelpack-raw"]())
+    client.pull("ollama")
+    assert client.get("kept").digest == old.digest
+    assert client.store.check() == []
+
+
+def test_two_names_share_what_they_share(client: Client, loopback: Registry) -> None:
+    client.pull("ollama")
+    before = len(loopback.log)
+    client.pull("docker-ai")
+    asked = [request.path for request in loopback.log[before:]]
+    assert not any(str(WEIGHTS) in path for path in asked)
+    client.remove(["ollama"])
+    freed = client.prune(client.garbage())
+    assert WEIGHTS not in {digest for digest, _ in freed.blobs}
+    assert client.get("docker-ai").path.read_bytes() == tiny_llama()
+
+
+def test_a_plan_is_what_the_sweep_deletes(client: Client) -> None:
+    client.pull("ollama")
+    client.pull("modelpack-raw")
+    client.remove(["ollama"])
+    (client.home / "ingest" / f"sha256-{'a' * 64}").write_bytes(b"begun")
+    used = sum(p.stat().st_size for p in client.home.rglob("*") if p.is_file())
+    plan = client.garbage()
+    assert client.prune(plan) == plan
+    now = sum(p.stat().st_size for p in client.home.rglob("*") if p.is_file())
+    assert used - now == plan.size > 0
+    assert not client.garbage()
+    assert client.get("modelpack-raw").path.exists()
+
+
+def test_a_container_image_is_refused_before_a_layer_moves(
+    client: Client, loopback: Registry
+) -> None:
+    config = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    layer = described("application/vnd.oci.image.layer.v1.tar", bytes(1024))
+    container = image(
+        described("application/vnd.oci.image.config.v1+json", config),
+        [layer],
+        [config, bytes(1024)],
+    )
+    loopback.content.add("library/busybox", "latest", container)
+    with pytest.raises(ModelError, match="container image"):
+        client.pull("busybox")
+    assert not any("/blobs/" in request.path for request in loopback.log)
+    assert client.list() == ()
+
+
+def test_what_is_not_there_is_not_found(client: Client) -> None:
+    for verb in (client.pull, client.get, lambda name: client.remove([name])):
+        with pytest.raises(NotFoundError, match="nothing-here"):
+            verb("nothing-here")
+    with pytest.raises(NotFoundError, match="modelpm pull nothing-here"):
+        client.open("nothing-here")
+
+
+def test_names_are_removed_all_or_none(client: Client) -> None:
+    client.pull("ollama")
+    with pytest.raises(NotFoundError):
+        client.remove(["ollama", "nothing-here"])
+    assert client.get("ollama").short_name == "ollama:latest"
+    removed = client.remove(["ollama", "ollama"])
+    assert {model.short_name for model in removed} == {"ollama:latest"}
+    assert client.list() == ()
+
+
+def test_a_copy_is_a_second_name(client: Client) -> None:
+    model = client.pull("ollama")
+    copied = client.copy("ollama", "team/mine:v1")
+    assert copied.digest == model.digest
+    assert copied.name == f"{Reference.parse(client.default_registry).registry}/team/mine:v1"
+    with pytest.raises(InvalidReferenceError, match="a tag"):
+        client.copy("ollama", f"mine@{model.digest}")
+    with pytest.raises(NotFoundError):
+        client.copy("nothing-here", "mine")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("", ["docker-ai:latest", "ollama:latest"]),
+        ("oll", ["ollama:latest"]),
+        ("*ai*", ["docker-ai:latest"]),
+        ("ollama:late?t", ["ollama:latest"]),
+        ("[do]*", ["docker-ai:latest", "ollama:latest"]),
+        ("llama", []),
+        ("127.0.0.1:*/library/docker*", ["docker-ai:latest"]),
+    ],
+)
+def test_a_pattern_chooses_names(pattern: str, found: list[str], client: Client) -> None:
+    client.pull("ollama")
+    client.pull("docker-ai")
+    assert [model.short_name for model in client.list(pattern)] == found
+
+
+def test_names_of_other_programs_are_shown_and_found(client: Client) -> None:
+    client.pull("ollama")
+    path = client.home / "index.json"
+    index = json.loads(path.read_bytes())
+    (entry,) = index["manifests"]
+    index["manifests"].append({**entry, "annotations": {REF_NAME: "theirs"}})
+    path.write_text(json.dumps(index))
+    theirs = client.get("theirs")
+    assert (theirs.name, theirs.short_name, theirs.modified) == ("theirs", "theirs", "")
+    assert theirs.size == client.get("ollama").size
+    client.remove(["theirs"])
+    assert [model.short_name for model in client.list()] == ["ollama:latest"]
+
+
+def test_a_damaged_model_is_noticed_and_mended(client: Client) -> None:
+    model = client.pull("ollama")
+    model.path.chmod(0o644)
+    model.path.write_bytes(tiny_llama()[:-1] + b"\xff")
+    with pytest.raises(modelpm.ModelPMError, match="digest"):
+        _ = client.get("ollama").path
+    client.pull("ollama")
+    assert client.get("ollama").path.read_bytes() == tiny_llama()
+
+
+def test_a_manifest_that_cannot_be_read_keeps_everything(client: Client) -> None:
+    client.pull("ollama")
+    broken = client.pull("modelpack-raw")
+    client.remove(["ollama"])
+    path = client.home / "blobs" / "sha256" / broken.digest.hex
+    path.chmod(0o644)
+    path.write_bytes(b"{}")
+    before = sorted(path.name for path in (client.home / "blobs" / "sha256").iterdir())
+    with pytest.raises(StoreError, match="nothing was deleted"):
+        client.garbage()
+    assert sorted(path.name for path in (client.home / "blobs" / "sha256").iterdir()) == before
+
+
+def test_the_package_offers_the_client_and_the_errors_lazily() -> None:
+    code = (
+        "import sys, modelpm; before = set(sys.modules); modelpm.Client; modelpm.ModelPMError\n"
+        "assert 'modelpm.client' not in before and 'modelpm.client' in sys.modules\n"
+        "assert not {'requests', 'oras', 'tqdm', 'ctransformers', 'click'} & set(sys.modules)\n"
+        "try: modelpm.nothing\n"
+        "except AttributeError: print('none')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("none\n", "")
+
+
+def test_without_a_home_it_is_the_platforms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Client().home.is_relative_to(tmp_path)
