@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Protocol
@@ -16,6 +17,9 @@ from modelpm.runner.engine import Finished
 
 MAX_PROMPT = 2**20
 """Bytes of a prompt on stdin."""
+
+PATIENCE = 2.0
+"""Seconds that a model has to stop before the next Ctrl-C gives it up."""
 
 
 class Session(Protocol):
@@ -51,7 +55,8 @@ class Session(Protocol):
 def answer(session: Session, question: str, show: Callable[[str], None]) -> bool:
     """Ask, and show the answer as it comes; whether it came to its own end.
 
-    The first Ctrl-C stops the answer, and what was said is kept; the second one gives up.
+    Ctrl-C stops the answer, and what was said is kept. Raises KeyboardInterrupt at another one
+    where the model has not stopped for a while.
     """
     with _stopped_by_interrupt(session) as interrupts:
         for piece in session.ask(question):
@@ -60,12 +65,12 @@ def answer(session: Session, question: str, show: Callable[[str], None]) -> bool
 
 
 @contextlib.contextmanager
-def _stopped_by_interrupt(session: Session) -> Iterator[list[int]]:
-    interrupts: list[int] = []
+def _stopped_by_interrupt(session: Session) -> Iterator[list[float]]:
+    interrupts: list[float] = []
 
-    def interrupted(number: int, _frame: FrameType | None) -> None:
-        interrupts.append(number)
-        if len(interrupts) > 1:
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        interrupts.append(time.monotonic())
+        if interrupts[-1] - interrupts[0] > PATIENCE:
             raise KeyboardInterrupt
         session.stop()
 

@@ -73,6 +73,9 @@ class Chat:
                 self._react(text)
             except (ModelPMError, click.UsageError) as error:
                 output.report(error)
+            except KeyboardInterrupt:
+                self.close()  # the engine does not stop: the next question gets another one
+                output.note("\nGiven up. The conversation starts anew.", output.BLOCK)
 
     def close(self) -> None:
         """End the session."""
@@ -89,7 +92,7 @@ class Chat:
                 output.say("")
                 return
             except KeyboardInterrupt:
-                output.say("\nUse Ctrl-D or /bye to leave.")
+                output.say("\nUse Ctrl-D or /bye to leave.", output.BLOCK)
                 continue
             if text.strip() in ("/bye", "/exit"):
                 return
@@ -138,8 +141,8 @@ class Chat:
         else:
             raise click.UsageError(f"/show shows {', '.join(_SHOWN)}")
         if what == "parameters" and self._parameters:
-            output.say("\nset here:")
-            output.say("\n".join(parameter_lines(self._parameters)), output.BLOCK)
+            lines = ["", "Set here:", *parameter_lines(self._parameters)]
+            output.say("\n".join(lines), output.BLOCK)
 
     def _set(self, text: str) -> None:
         what, _, rest = text.partition(" ")

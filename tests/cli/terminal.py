@@ -39,6 +39,7 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.raw = b""
+        self._waited = 0
         self._master, slave = os.openpty()
         self.resize(columns, rows)
         self._process = subprocess.Popen(
@@ -70,9 +71,10 @@ class Terminal:
     def wait_for(self, text: str) -> None:
         """Read until this has come, after all that was waited for before."""
         deadline = time.monotonic() + SECONDS
-        begin = len(self.raw)
-        while text not in self.raw[begin:].decode(errors="replace"):
-            assert self._read(deadline), f"no {text!r} in {self.raw[begin:]!r}"
+        wanted = text.encode()
+        while (found := self.raw.find(wanted, self._waited)) < 0:
+            assert self._read(deadline), f"no {text!r} in {self.raw[self._waited :]!r}"
+        self._waited = found + len(wanted)
 
     def wait(self) -> int:
         """Read until the program ends; its exit code."""

@@ -106,7 +106,8 @@ def _require(client: Client, settings: Settings, name: str) -> None:
     try:
         client.get(name)
     except NotFoundError:
-        output.note(f"{name} is not installed; pulling it")
+        if not settings.quiet:
+            output.note(f"{name} is not installed; pulling it")
         pull(settings, name)
 
 
