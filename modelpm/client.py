@@ -11,7 +11,6 @@ several threads at once.
 import contextlib
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -27,77 +26,23 @@ from modelpm.content import (
     read_manifest,
 )
 from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
-from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.oci.manifest import Manifest
+from modelpm.installed import Installed
+from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
 from modelpm.store.gc import Garbage
 from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
-    from modelpm.model.model import Model, Part
     from modelpm.registry.client import RegistryClient
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
     from modelpm.registry.repository import Repository
     from modelpm.session import Session
 
+__all__ = ["Client", "Installed"]
+
 _NONE: Mapping[str, object] = MappingProxyType({})
-
-
-class Installed:
-    """A model in the store under one name. Owns no bytes: it reads them when asked."""
-
-    def __init__(self, store: Store, entry: Entry, short_name: str) -> None:
-        self._store = store
-        self._entry = entry
-        self.name = entry.name or str(entry.descriptor.digest)
-        """The full name."""
-        self.short_name = short_name
-        """The name as people type it."""
-
-    @property
-    def digest(self) -> Digest:
-        """The manifest's digest."""
-        return self._entry.descriptor.digest
-
-    @property
-    def descriptor(self) -> Descriptor:
-        """Points at the manifest."""
-        return self._entry.descriptor
-
-    @property
-    def modified(self) -> str:
-        """When the name was pointed here, RFC 3339 in UTC; empty where that is not known."""
-        return self._entry.modified
-
-    @property
-    def size(self) -> int:
-        """Bytes of config and layers, each digest counted once."""
-        noted = self._entry.size
-        return self.manifest.size if noted is None else noted
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        """The manifest, verified. Raises ContentError or StoreError."""
-        return read_manifest(self._store, self._entry.descriptor)
-
-    @cached_property
-    def model(self) -> "Model":
-        """What the layers mean. Raises ModelError for what is no model."""
-        from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
-
-        return Model.read(self.manifest, self._store)
-
-    @property
-    def parts(self) -> "tuple[Part, ...]":
-        """Every layer with its role and name."""
-        return self.model.parts
-
-    @property
-    def path(self) -> Path:
-        """The weights' file, verified and read-only. Raises ModelError where there is no one."""
-        return self._store.path(self.model.weights.descriptor)
 
 
 class Client:

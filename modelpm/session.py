@@ -6,8 +6,9 @@ The runner and the model know nothing of each other; a `Session` is where they m
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from modelpm.installed import Installed
 from modelpm.model import template
 from modelpm.model.chat_formats import from_jinja
 from modelpm.model.ggml import TENSOR_TYPES
@@ -15,16 +16,13 @@ from modelpm.model.gguf import Header, special_tokens, tokens
 from modelpm.runner import chat, ctransformers, engine
 from modelpm.runner.worker import Worker
 
-if TYPE_CHECKING:
-    from modelpm.client import Installed
-
 _BYTE_TOKEN = b"<0x0A>"
 
 
 class Session:
     """A talk with an installed model, in a child process. Not for several threads."""
 
-    def __init__(self, model: "Installed", worker: Worker, conversation: chat.Conversation) -> None:
+    def __init__(self, model: Installed, worker: Worker, conversation: chat.Conversation) -> None:
         self.model = model
         self._worker = worker
         self._conversation = conversation
@@ -32,7 +30,7 @@ class Session:
     @classmethod
     def open(
         cls,
-        model: "Installed",
+        model: Installed,
         parameters: Mapping[str, object],
         system: str | None,
     ) -> Self:
@@ -54,7 +52,7 @@ class Session:
     def _load(
         cls,
         worker: Worker,
-        model: "Installed",
+        model: Installed,
         parameters: Mapping[str, object],
         system: str | None,
     ) -> Self:

@@ -11,7 +11,15 @@ trap 'exit 130' INT TERM
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
-run() { say "\$ $*"; "$@"; }
+run() {
+  words=
+  for word in "$@"; do
+    case "$word" in *" "*) word="\"$word\"" ;; esac
+    words="$words $word"
+  done
+  say "\$$words"
+  "$@"
+}
 
 say "# a fresh virtual environment"
 "${PYTHON:-python3}" -m venv "$work/venv"

@@ -32,7 +32,7 @@ STOREYS = [
 ]
 """From the ground up. A module imports from storeys below its own, and from its own part."""
 
-PARTS = {"modelpm.session": "modelpm.client"}
+PARTS = {"modelpm.installed": "modelpm.client", "modelpm.session": "modelpm.client"}
 """Modules of their own that belong to a larger part."""
 
 STANDARD = {"collections", "dataclasses", "hashlib", "json", "re", "types", "typing"}
