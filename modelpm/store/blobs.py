@@ -98,7 +98,8 @@ class Blobs:
         return True
 
     def verify(self, desc: Descriptor) -> None:
-        """Read the whole blob; if it is right and this store is ours to write, seal it.
+        """Read the whole blob. Where this store is ours to write a right one is sealed, and the
+        seal of a wrong one is broken, so that the next pull brings it again.
 
         Raises DigestMismatchError, NotFoundError, or StoreError where it cannot be read.
         """
@@ -106,11 +107,13 @@ class Blobs:
             before = os.fstat(stream.fileno())
             verify_size(desc, before.st_size)
             actual = hashlib.file_digest(stream, desc.digest.algorithm).hexdigest()
+            after = os.fstat(stream.fileno())
+            right = actual == desc.digest.hex
+            # A blob that was written to while it was read gets no seal.
+            wanted = SEAL if right and after.st_mtime_ns == before.st_mtime_ns else int(time.time())
+            if self.may_seal and (int(after.st_mtime) == SEAL) != (wanted == SEAL):
+                self._files.set_mtime(stream.fileno(), self.path(desc.digest), wanted)
             verify_digest(desc, Digest(desc.digest.algorithm, actual))
-            # A blob that was written to while it was read is not sealed.
-            quiet = os.fstat(stream.fileno()).st_mtime_ns == before.st_mtime_ns
-            if quiet and self.may_seal and int(before.st_mtime) != SEAL:
-                self._files.set_mtime(stream.fileno(), self.path(desc.digest), SEAL)
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:

@@ -1,4 +1,4 @@
-"""fsck: what is wrong in a store, found by reading all of it and changing nothing."""
+"""fsck: what is wrong in a store, found by reading all of it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

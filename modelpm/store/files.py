@@ -41,6 +41,7 @@ class Files:
 
     def __init__(self, before: Before = _nothing) -> None:
         self._before = before
+        self.lock_wait = LOCK_WAIT
 
     def make_folder(self, path: Path) -> None:
         """Create a folder and its parents, durably; one that is there is fine, a link is not."""
@@ -184,12 +185,12 @@ class Files:
     def locked(self, path: Path, *, exclusive: bool) -> Iterator[None]:
         """Hold a lock that others hold for a moment only.
 
-        Raises StoreError when it is not to be had within LOCK_WAIT seconds.
+        Raises StoreError when it is not to be had within `lock_wait` seconds.
         """
         with store_errors("opening the lock", path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o644)
         with _closing(fd, path):
-            deadline = time.monotonic() + LOCK_WAIT
+            deadline = time.monotonic() + self.lock_wait
             pause = 0.001
             while not self.try_lock(fd, path, exclusive=exclusive):
                 if time.monotonic() > deadline:

@@ -83,8 +83,8 @@ class Store:
         return self._blobs.fetch(desc, offset)
 
     def exists(self, desc: Descriptor) -> bool:
-        """Whether the blob is here and right; one that was touched since is hashed first."""
-        return self._blobs.exists(desc)
+        """Whether the blob is here and right; a manifest, or what was touched since, is hashed."""
+        return self._blobs.is_right(desc) if is_manifest(desc) else self._blobs.exists(desc)
 
     def referrers(self, subject: Descriptor) -> Iterable[Descriptor]:
         """The manifests here that have this subject."""
@@ -100,9 +100,7 @@ class Store:
         Also notes the time of use, where this store is ours to write. Raises DigestMismatchError,
         NotFoundError or StoreError.
         """
-        if self._version() == VERSION:
-            with contextlib.suppress(StoreError):  # perhaps read-only; then it is only read
-                self.prepare()
+        self._prepare_if_ours()
         path = self._blobs.path(desc.digest)
         note = self._note(desc.digest)
         boot = _boot_id()
@@ -117,7 +115,7 @@ class Store:
     def push(self, desc: Descriptor, source: Fetcher) -> None:
         """Bring a blob in, verified and durable. Idempotent; resumes."""
         self.prepare()
-        if not self._blobs.exists(desc):
+        if not self.exists(desc):
             self._blobs.take(desc, source)
             if desc.size >= _WORTH_A_NOTE:
                 self._files.touch(self._note(desc.digest), _boot_id())
@@ -162,7 +160,7 @@ class Store:
 
     def garbage(self) -> Garbage:
         """What a sweep would delete now. Raises StoreError where anything cannot be read."""
-        if not self._index_exists():
+        if self._version() is None and not self._index_exists():
             return Garbage((), (), ())
         self.prepare()
         with self._files.locked(self._lock, exclusive=True):
@@ -193,7 +191,11 @@ class Store:
         return set(gc.reach(self._blobs, desc))
 
     def check(self) -> list[Problem]:
-        """Read and hash everything; what is wrong. Raises StoreError for an unreadable index."""
+        """Read and hash everything; what is wrong. Changes nothing but seals.
+
+        Raises StoreError where the index cannot be read.
+        """
+        self._prepare_if_ours()
         return list(check(self._blobs, self.entries()))
 
     # The folder itself.
@@ -223,6 +225,12 @@ class Store:
         self._blobs.may_seal = True
         self._prepared = True
 
+    def _prepare_if_ours(self) -> None:
+        """For verbs that read, and leave marks where they may."""
+        if self._version() == VERSION:
+            with contextlib.suppress(StoreError):  # perhaps read-only; then it is only read
+                self.prepare()
+
     def _refuse_foreign(self) -> None:
         names = {path.name for path, _ in listing(self.root)}
         if "index.json" in names:
@@ -249,7 +257,7 @@ class Store:
             return None
         except InvalidManifestError:
             document = None
-        if not isinstance(document, dict) or "version" not in document:
+        if not isinstance(document, dict) or document.get("version") is None:
             raise StoreError(f"{path} cannot be read; is {self.root} a store?")
         return document["version"]
 

@@ -9,6 +9,7 @@ import contextlib
 import io
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ SMALL = b"small"
 
 source = Memory()
 PAIR = source.image(BIG, SMALL)
+_saying = threading.Lock()
 _chance = random.Random(7)
 _pool = [bytes([number]) * _chance.choice([0, 10, 5_000, 90_000]) for number in range(12)]
 MODELS = [random_graph(source, _chance, _pool) for _ in range(6)]
@@ -65,7 +67,8 @@ class _Stop(io.BytesIO):
 
 
 def say(*words: object) -> None:
-    print(*words, flush=True)
+    with _saying:  # or the pieces of two threads' lines get mixed
+        print(*words, flush=True)
 
 
 def tell(event: Event) -> None:
