@@ -28,7 +28,8 @@ STOREYS = [
     },
     {"modelpm.project"},
     {"modelpm.client", "modelpm.server"},  # and what the client consists of, see PARTS
-    {"modelpm.cli", "modelpm.__main__"},
+    {"modelpm.cli"},
+    {"modelpm.__main__"},
 ]
 """From the ground up. A module imports from storeys below its own, and from its own part."""
 
