@@ -203,9 +203,13 @@ def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(cli: Cli, model: Registry) 
     with Terminal("run", "llama2", *hot, environment={"INPUTRC": "/dev/null"}) as chat:
         chat.wait_for(">>> ")
         chat.press("tell me everything\n")
-        time.sleep(0.1)
+        chat.wait_for("everything")
+        time.sleep(0.05)
         chat.press("\x03")
         chat.wait_for(">>> ")
+        time.sleep(0.3)
+        chat.press("\n")  # readline is deaf to a Ctrl-C that comes just as it prompts
+        time.sleep(0.1)
         chat.press("/bye\n")
         assert chat.wait() == 0
     assert "Traceback" not in chat.text

@@ -1,6 +1,7 @@
 """What starting costs: which modules a command does not import."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,8 +22,13 @@ sys.stderr.write("\\n" + json.dumps([code, sorted(sys.modules)]))
 
 def imported(*arguments: str) -> set[str]:
     """The modules that are there when the command is done."""
+    # Not measured: what measures imports things too.
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("COV")}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, timeout=60
+        [sys.executable, "-c", SCRIPT, *arguments],
+        capture_output=True,
+        timeout=60,
+        env=environment,
     )
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0, done.stderr
