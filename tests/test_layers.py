@@ -1,6 +1,7 @@
 """The storeys of the design: who may import whom, and who may touch what. Read from the source."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +28,13 @@ STOREYS = [
         "modelpm.runner",
     },
     {"modelpm.project"},
-    {"modelpm.client", "modelpm.server"},  # and what the client consists of, see PARTS
+    {"modelpm.installed"},
+    {"modelpm.session"},
+    {"modelpm.client", "modelpm.server"},
     {"modelpm.cli"},
     {"modelpm.__main__"},
 ]
 """From the ground up. A module imports from storeys below its own, and from its own part."""
-
-PARTS = {"modelpm.installed": "modelpm.client", "modelpm.session": "modelpm.client"}
-"""Modules of their own that belong to a larger part."""
 
 STANDARD = {"collections", "dataclasses", "hashlib", "json", "re", "types", "typing"}
 """What errors and vocabulary may import: nothing of it does input or output."""
@@ -51,10 +51,14 @@ ONLY = {
 """What the world outside is imported by."""
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def part(module: str) -> str:
     """The part of the design that a module belongs to: `modelpm.store.gc` to `modelpm.store`."""
-    name = ".".join(module.split(".")[:2])
-    return PARTS.get(name, name)
+    return ".".join(module.split(".")[:2])
 
 
 def storey(module: str) -> int:
@@ -66,7 +70,7 @@ def storey(module: str) -> int:
 
 def imports(path: Path, *, typing: bool = True) -> Iterator[tuple[str, int]]:
     """What a module imports anywhere, if asked for types only too, and in which line."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     for_types = {
         inner
         for node in ast.walk(tree)
@@ -98,7 +102,7 @@ def test_imports_lead_downwards_and_never_to_a_sibling(module: str) -> None:
 
 @pytest.mark.parametrize("module", INNER)
 def test_of_the_package_itself_only_the_version_is_imported(module: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(parsed(MODULES[module])):
         if isinstance(node, ast.ImportFrom) and node.module == "modelpm":
             for alias in node.names:
                 assert alias.name == "__version__" or f"modelpm.{alias.name}" in MODULES
@@ -170,7 +174,7 @@ a bare environment from its parent."""
 def test_only_the_command_line_prints_exits_and_reads_the_environment(module: str) -> None:
     if part(module) == "modelpm.cli":
         return
-    for what, line in forbidden(ast.parse(MODULES[module].read_text())):
+    for what, line in forbidden(parsed(MODULES[module])):
         if module.startswith(CHILD) and what.startswith("sys."):
             continue
         raise AssertionError(f"{MODULES[module]}:{line} uses {what}")
@@ -195,7 +199,7 @@ def test_only_files_py_writes_inside_the_store() -> None:
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_each_module_is_short_and_tells_its_secret(module: str) -> None:
     text = MODULES[module].read_text()
-    docstring = ast.get_docstring(ast.parse(text))
+    docstring = ast.get_docstring(parsed(MODULES[module]))
     assert docstring, f"{module} has no docstring"
     assert len(docstring.splitlines()[0]) <= 100
     assert len(text.splitlines()) <= 400, f"{module} has more than 400 lines"
@@ -204,7 +208,7 @@ def test_each_module_is_short_and_tells_its_secret(module: str) -> None:
 def functions() -> Iterator[tuple[str, int]]:
     """Every function of the package and how many lines it has."""
     for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 yield f"{module}.{node.name}", node.end_lineno - node.lineno + 1
@@ -248,7 +252,7 @@ def test_what_is_silenced_has_a_reason_and_is_rare() -> None:
 def test_an_import_inside_a_function_is_marked() -> None:
     for path in MODULES.values():
         lines = path.read_text().splitlines()
-        for node in ast.walk(ast.parse("\n".join(lines))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.Import | ast.ImportFrom):
