@@ -108,8 +108,8 @@ def main() -> NoReturn:
     """The console's entry."""
     code = run(sys.argv[1:])
     if code == INTERRUPTED and threading.active_count() > 1:
-        # The threads of a broken-off transfer may sit in a system call for a while. The store
-        # can bear to be left at any moment, so leave: the user has asked twice for nothing less.
+        # The threads of a broken-off transfer may sit in a system call for a while, and python
+        # waits for some of them. All is told, and the store can bear to be left at any moment.
         os._exit(code)
     sys.exit(code)
 

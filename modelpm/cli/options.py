@@ -51,8 +51,10 @@ def default_path() -> Path:
     return Path(click.get_app_dir("modelpm", roaming=False)) / "config.toml"
 
 
+_PLACE = click.Path(readable=False)  # whoever opens it tells what is wrong with it
+
 GLOBAL: tuple[click.Option, ...] = (
-    click.Option(["--home"], metavar="DIR", help="The folder of the models."),
+    click.Option(["--home"], type=_PLACE, metavar="DIR", help="The folder of the models."),
     click.Option(
         ["--default-registry"],
         metavar="HOST/NAMESPACE",
@@ -65,10 +67,14 @@ GLOBAL: tuple[click.Option, ...] = (
         help="Speak to this host without TLS. May be given several times.",
     ),
     click.Option(
-        ["--ca-file"], metavar="FILE", help="Trust these authorities (PEM), not the system's."
+        ["--ca-file"],
+        type=_PLACE,
+        metavar="FILE",
+        help="Trust these authorities (PEM), not the system's.",
     ),
     click.Option(
         ["--config"],
+        type=_PLACE,
         metavar="FILE",
         is_eager=True,
         expose_value=False,

@@ -67,6 +67,9 @@ class Chat:
 
     def run(self) -> None:
         """Talk until the reader leaves."""
+        if sys.platform != "win32" and "libedit" not in (readline.__doc__ or ""):
+            # Several lines that are pasted are one question.
+            readline.parse_and_bind("set enable-bracketed-paste on")
         output.note(f"{self._model.short_name} is ready (/? for help)")
         for text in self._typed():
             try:

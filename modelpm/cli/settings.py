@@ -68,8 +68,17 @@ def _values(
         flaw = _flaw(option, value)
         if flaw:
             raise click.UsageError(f"{path}: {where}{key} {flaw}")
-        values[option.name] = value
+        is_path = isinstance(option.type, click.Path) and isinstance(value, str)
+        values[option.name] = str(_at_home(Path(str(value)))) if is_path else value
     return values
+
+
+def _at_home(path: Path) -> Path:
+    """The path with a leading `~` as a shell means it, where there is such a user."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def _flaw(option: click.Option, value: object) -> str:

@@ -81,6 +81,19 @@ def test_a_default_registry_and_plain_hosts_from_the_environment(
     assert cli("list").lines[1].startswith("tiny:latest ")
 
 
+def test_a_tilde_in_the_file_is_the_users_folder(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes(tmp_path, "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MODELPM_HOME")
+    settings = tmp_path / "settings.toml"
+    settings.write_text('home = "~/mine"')
+    assert listed(cli, "list", "--config", str(settings)) == "mine"
+    settings.write_text('home = "~nobody-has-this-name/mine"')
+    assert cli("list", "--config", str(settings), "--json").json == []
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
