@@ -26,7 +26,7 @@ DO_FRAMES = (
     *("how do I {}",) * 8,
     *("how can I {}",) * 4,
     *("how to {}",) * 3,
-    *("{}",) * 5,
+    *("{}",) * 7,
     *("I want to {}",) * 3,
     *("which command do I use to {}", "what is the command to {}", "what do I type to {}") * 2,
     *("can I {}", "I'd like to {}", "how would I {}", "I need to {}", "how do you {}") * 2,
@@ -197,6 +197,22 @@ CLOSINGS = (
     " myself",
     " the easy way",
 )
+CONTRACTIONS = (
+    ("what is", ("what's", "whats")),
+    ("where is", ("where's",)),
+    ("who is", ("who's",)),
+    ("do not", ("don't", "dont")),
+    ("don't", ("do not",)),
+    ("does not", ("doesn't",)),
+    ("I am", ("I'm",)),
+    ("I'm", ("I am",)),
+    ("I have", ("I've got", "I've")),
+    ("I would", ("I'd",)),
+    ("I'd", ("I would",)),
+    ("cannot", ("can't",)),
+    ("can't", ("cannot",)),
+    ("is not", ("isn't",)),
+)
 SMALL_WORDS = frozenset(
     (
         "a",
@@ -301,8 +317,14 @@ def expand(phrase: str, rng: random.Random) -> str:
             for begin, end, choices in reversed(groups):
                 phrase = phrase[:begin] + rng.choice(choices) + phrase[end:]
         elif word := re.search(r"\$([a-z]+)", phrase):
-            invent = word[1] == "name" and rng.random() < 0.2
-            chosen = _invented(rng) if invent else WORDS[word[1]]
+            if word[1] == "newname":
+                chosen = _invented(rng)
+            elif word[1] == "nonsense":
+                chosen = " ".join(_invented(rng) for _ in range(rng.randint(1, 3)))
+            elif word[1] == "name" and rng.random() < 0.2:
+                chosen = _invented(rng)
+            else:
+                chosen = WORDS[word[1]]
             phrase = phrase[: word.start()] + chosen + phrase[word.end() :]
         else:
             return " ".join(phrase.split())
@@ -352,31 +374,29 @@ def _framed(intent: Intent, rng: random.Random) -> str:
     return rng.choice(DOING_FRAMES).format(gerund(phrase))
 
 
-def _dressed(question: str, small_talk: bool, rng: random.Random) -> str:
-    """The question as people type it: openings, closings, lost small words, capitals, marks."""
-    if not small_talk:
-        if rng.random() < 0.07:
-            question = rng.choice(OPENINGS) + question
-        if rng.random() < 0.07 and "," not in question:
-            question += rng.choice(CLOSINGS)
-        if rng.random() < 0.12:
-            words = question.split()
-            small = [i for i, word in enumerate(words) if word in SMALL_WORDS]
-            if small and len(words) > 4:
-                del words[rng.choice(small)]
-                question = " ".join(words)
+def _loosened(question: str, rng: random.Random) -> str:
+    """The question with an opening, a closing, contractions, or a small word lost."""
+    if rng.random() < 0.07:
+        question = rng.choice(OPENINGS) + question
+    if rng.random() < 0.07 and "," not in question:
+        question += rng.choice(CLOSINGS)
+    for full, short in CONTRACTIONS:
+        if full in question and rng.random() < 0.2:
+            question = question.replace(full, rng.choice(short), 1)
+    words = question.split()
+    small = [i for i, word in enumerate(words) if word in SMALL_WORDS]
+    if small and len(words) > 4 and rng.random() < 0.12:
+        del words[rng.choice(small)]
+    return " ".join(words)
+
+
+def _typed(question: str, rng: random.Random) -> str:
+    """The question with the capitals and marks that people use or leave out."""
     if rng.random() < 0.5:
         question = question.lower()
     elif rng.random() < 0.4:
         question = question[:1].upper() + question[1:]
-    mark = rng.random()
-    if mark < 0.55:
-        question += "?"
-    elif mark < 0.65:
-        question += "."
-    elif mark < 0.67:
-        question += "!"
-    return question
+    return question + rng.choices(("?", "", ".", "!"), (55, 33, 10, 2))[0]
 
 
 _SMALL_TALK = frozenset(("hello", "thanks", "bye", "who"))
@@ -390,7 +410,10 @@ def turns(seed: int) -> Iterator[Turn]:
     forbidden = {normalised(question) for question, _ in held_out()}
     while True:
         intent = rng.choices(INTENTS, weights)[0]
-        question = _dressed(_framed(intent, rng), intent.name in _SMALL_TALK, rng)
+        question = _framed(intent, rng)
+        if intent.name not in _SMALL_TALK:
+            question = _loosened(question, rng)
+        question = _typed(question, rng)
         if intent.name == "prune" and rng.random() < 0.02:
             question = rng.choice(_EXACT)
         if normalised(question) not in forbidden:

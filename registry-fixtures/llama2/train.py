@@ -2,8 +2,13 @@
 
     python registry-fixtures/llama2/train.py OUT.gguf
 
-Needs jax 0.4.38 (with jaxlib 0.4.38, the plain CPU wheels) and numpy 2.4.6; no network. The seed is
-fixed (`SEED`), no question of `questions.json` is trained on (`check_held_out`).
+Needs jax and numpy from PyPI, no network: tested with jax 0.4.38, jaxlib 0.4.38 (the plain CPU wheel)
+and numpy 2.4.6 on Python 3.11. The seed is fixed (`SEED`). 1500 steps take 13 minutes on 2 free cores
+and took 26 on 2 cores with other work.
+
+The score counts the questions of `questions.json`, which training never sees (`check_held_out`), whose
+most likely answer, with the template and system text of the Modelfile, names the wanted command first:
+39 of 40. The script computes it with the rounded weights; ctransformers 0.2.27 gives the same answers.
 """
 
 from __future__ import annotations
@@ -32,9 +37,9 @@ SEED = 20
 VOCABULARY = 1000
 DIM, LAYERS, HEADS, HIDDEN = 128, 4, 4, 352
 CONTEXT, EPSILON, ROPE_BASE = 512, 1e-5, 10000.0
-STEPS, ROWS, ROW = 1600, 16, 256
+STEPS, ROWS, ROW = 1500, 16, 256
 RATE, WARMUP, DECAY, CLIP = 2.5e-3, 80, 0.05, 1.0
-LOST = 0.06
+LOST = 0.08
 """How often a piece of a question becomes `<unk>` in training, in half of the conversations."""
 
 CHAT_TEMPLATE = (
