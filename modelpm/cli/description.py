@@ -86,6 +86,8 @@ class Description:
         described: dict[str, object] = {
             "name": model.name,
             "short_name": model.short_name,
+            "digest": str(model.digest),
+            "size": model.size,
             "modified": model.modified or None,
             **self._try(content.summary, nothing),
             "path": self._try(lambda: str(model.path), None),

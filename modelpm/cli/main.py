@@ -1,9 +1,10 @@
 """The program: which commands there are, and how every failure becomes a message and an exit code.
 
-A command's module is imported when it is called, so that none pays for another. This is the one
-place that catches ModelPMError, and the only one that exits.
+A command's module is imported when it is called, so that none pays for another. What a command
+raises ends here, and only here the program exits.
 """
 
+import contextlib
 import importlib
 import os
 import sys
@@ -106,7 +107,10 @@ PROGRAM = click.version_option(__version__, "-V", "--version", message="modelpm 
 
 def main() -> NoReturn:
     """The console's entry."""
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # again, while the first one was told of
+        code = INTERRUPTED
     if code == INTERRUPTED and threading.active_count() > 1:
         # The threads of a broken-off transfer may sit in a system call for a while, and python
         # waits for some of them. All is told, and the store can bear to be left at any moment.
@@ -143,13 +147,13 @@ def _settings(context: click.Context | None, arguments: Sequence[str]) -> Settin
     """The settings of the command that failed; from the bare words where it never began."""
     if context is not None and isinstance(context.obj, Settings):
         return context.obj
-    return replace(_UNKNOWN, debug="--debug" in arguments, json="--json" in arguments)
+    before = context.params if context is not None else {}
+    debug, json = (before.get(name) or f"--{name}" in arguments for name in ("debug", "json"))
+    return replace(_UNKNOWN, debug=debug, json=json)
 
 
 def _fail(error: BaseException, settings: Settings) -> int:
     """Tell of a failure; its exit code."""
-    if settings.debug and not isinstance(error, click.ClickException):
-        output.note("".join(traceback.format_exception(error)).rstrip(), output.BLOCK)
     match error:
         case BrokenPipeError():
             return BROKEN_PIPE
@@ -164,6 +168,14 @@ def _fail(error: BaseException, settings: Settings) -> int:
         case _:
             hint = "" if settings.debug else " (run again with --debug to see where)"
             code, message = 1, f"unexpected error: {type(error).__name__}: {error}{hint}"
+    with contextlib.suppress(OSError):  # nobody may be there to hear it
+        _tell(error, message, code, settings)
+    return code
+
+
+def _tell(error: BaseException, message: str, code: int, settings: Settings) -> None:
+    if settings.debug and not isinstance(error, click.ClickException):
+        output.note("".join(traceback.format_exception(error)).rstrip(), output.BLOCK)
     if settings.json:
         output.record(output.error_record(error, message, code))
     elif isinstance(error, KeyboardInterrupt):
@@ -171,7 +183,6 @@ def _fail(error: BaseException, settings: Settings) -> int:
         output.note("\n" * sys.stderr.isatty() + message, output.BLOCK)
     else:
         output.note(_usage(error) + f"Error: {output.escape(message)}", output.BLOCK)
-    return code
 
 
 def _usage(error: BaseException) -> str:

@@ -34,9 +34,8 @@ def _read_settings_file(context: click.Context, option: click.Parameter, value: 
     told = context.get_parameter_source(option.name or "")
     if context.parent is not None and told is not ParameterSource.COMMANDLINE:
         return  # the group has read it
-    explicit = isinstance(value, str)
     path = Path(value) if isinstance(value, str) else default_path()
-    if not explicit and not path.is_file():
+    if value is None and not path.is_file():
         return
     from modelpm.cli import settings  # noqa: PLC0415 - lazy: start-up time
 

@@ -244,3 +244,19 @@ def test_the_settings_of_a_line_that_never_began_are_its_words(cli: Cli) -> None
     result = cli("--json", "--nope")
     assert result.records[0]["error"]["class"] == "NoSuchOption"
     assert result.errors == ""
+
+
+def test_json_from_the_environment_is_for_usage_errors_too(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELPM_JSON", "1")
+    assert cli("list", "--nope").records[0]["error"]["code"] == 2
+
+
+def test_a_failure_that_nobody_hears_of_keeps_its_exit_code(maker: Maker) -> None:
+    maker.put("tiny")
+    reading, writing = os.pipe()
+    os.close(reading)
+    for option in ((), ("--json",), ("--debug",)):
+        assert run("show", "none", *option, stdout=writing, stderr=writing).returncode == 3
+    os.close(writing)
