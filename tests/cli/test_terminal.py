@@ -169,6 +169,26 @@ def test_a_hostile_server_reaches_no_terminal(loopback: Registry, home: Path) ->
     assert_harmless(terminal.text)
 
 
+def test_interrupted_before_anything_came(loopback: Registry, home: Path) -> None:
+    name = add(loopback, "team/tiny")
+    loopback.scenario = [{"path": "/manifests/", "delay": 8}]
+    with Terminal("pull", name) as terminal:
+        terminal.wait_for("pulling manifest")
+        time.sleep(0.3)
+        begin = time.monotonic()
+        terminal.press("\x03")
+        assert terminal.wait() == 130
+        assert time.monotonic() - begin < 2
+    assert terminal.screen[-2] == "interrupted; run the same command again to go on"
+
+
+def test_what_tqdm_is_told_by_the_environment_does_no_harm(loopback: Registry, home: Path) -> None:
+    name = add(loopback, "team/tiny", 10)
+    with Terminal("pull", name, environment={"TQDM_DISABLE": "1", "TQDM_NCOLS": "5"}) as terminal:
+        assert terminal.wait() == 0
+    assert terminal.screen[-2] == "success"
+
+
 def test_the_screen_that_these_tests_believe_in() -> None:
     assert screen("a\r\nb\n\x1b[A\rc\n") == ["a", "c", ""]
     assert screen("abc\rx\x1b[J") == ["x"]
