@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -287,6 +287,54 @@ def test_a_blob_that_changes_while_it_is_read_is_not_sealed(store: Store, source
     assert blobs.path(BLOB.digest).stat().st_mtime != SEAL
     assert store.exists(BLOB)
     assert blobs.path(BLOB.digest).stat().st_mtime == SEAL
+
+
+class Overtaken(Files):
+    """Files on which another process is quicker: it acts once, between an open and a lock."""
+
+    def __init__(self, act: Callable[[Path], object]) -> None:
+        super().__init__()
+        self.acts = [act]
+
+    def try_lock(self, fd: int, path: Path, *, exclusive: bool) -> bool:
+        if self.acts and path.parent.name == "ingest":
+            self.acts.pop()(path)
+        return super().try_lock(fd, path, exclusive=exclusive)
+
+
+def test_a_draft_that_another_gave_up_meanwhile_is_not_written(root: Path, source: Memory) -> None:
+    store = Store(root, files=Overtaken(lambda path: path.unlink()))
+    store.push(BLOB, source)
+    assert_in_place(store)
+
+
+def test_a_draft_that_another_began_meanwhile_is_gone_on_with(root: Path, source: Memory) -> None:
+    def act(path: Path) -> None:
+        path.unlink()
+        path.write_bytes(CONTENT[:1_000])
+
+    store = Store(root, files=Overtaken(act))
+    store.push(BLOB, source)
+    assert source.fetched == [(BLOB.digest, 1_000)]
+    assert_in_place(store)
+
+
+def test_a_blob_that_another_brought_meanwhile_is_not_touched(root: Path, source: Memory) -> None:
+    other = Store(root)
+    store = Store(root, files=Overtaken(lambda _: other.push(BLOB, source)))
+    store.push(BLOB, source)
+    assert source.fetched == [(BLOB.digest, 0)]
+    assert_in_place(store)
+
+
+def test_a_draft_that_goes_while_it_is_swept_is_no_error(store: Store, draft: Path) -> None:
+    draft.write_bytes(CONTENT[:10])
+    assert store.garbage().drafts
+    draft.unlink()
+    assert not store._blobs.remove_draft(draft)
+    draft.write_bytes(CONTENT[:10])
+    blobs = Blobs(store.root, Overtaken(lambda path: path.rename(path.with_name("moved"))), ignore)
+    assert not blobs.remove_draft(draft)
 
 
 def test_what_is_missing_or_unreadable_says_so(store: Store, source: Memory) -> None:

@@ -13,7 +13,7 @@ import pytest
 from modelpm.content import Event
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.store.blobs import SEAL
+from modelpm.store.blobs import SEAL, Stored
 from modelpm.store.files import Files, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import REF_NAME
@@ -370,6 +370,46 @@ def test_the_lock_is_free_while_bytes_move(store: Store, memory: Memory) -> None
 
     copy(memory, store, memory.image(b"new", b"newer"), observe=observe, jobs=1)
     assert len(events) > 5
+
+
+LOCKED: dict[str, Callable[[Store], object]] = {
+    "tag": lambda store: store.tag(store.resolve(NAME), NAME),
+    "untag": lambda store: store.untag({NAME}),
+    "copy": lambda store: store.copy(NAME, "localhost/other:tag"),
+    "garbage": lambda store: store.garbage(),
+    "sweep": lambda store: store.sweep(Garbage((), (Stored(store.root / "ingest/x", 1),), ())),
+    "hold": lambda store: store.hold([LEAF]).__enter__(),
+}
+
+
+@pytest.mark.parametrize("verb", LOCKED)
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_names_leases_and_plans_wait_for_the_lock(
+    store: Store, memory: Memory, verb: str, exclusive: bool
+) -> None:
+    fill(store, memory)
+    later = Store(store.root)
+    later.prepare()
+    later._files.lock_wait = 0.05
+    before = snapshot(store.root)
+    with Files().locked(store.root / "lock", exclusive=exclusive):
+        if verb == "hold" and not exclusive:
+            with later.hold([LEAF]):  # many may take leases at once
+                assert snapshot(store.root) != before
+        else:
+            with pytest.raises(StoreError, match="locked by another"):
+                LOCKED[verb](later)
+    assert snapshot(store.root) == before
+
+
+def test_bytes_come_in_while_another_has_the_lock(store: Store, memory: Memory) -> None:
+    fill(store, memory)
+    store._files.lock_wait = 0.05
+    with Files().locked(store.root / "lock", exclusive=True):
+        store.push(memory.leaf(b"more"), memory)
+        assert store.path(LEAF).read_bytes() == WEIGHTS
+        assert len(store.entries()) == 1
+        assert store.check() == []
 
 
 def test_referrers_and_names_live_and_die_as_they_should(store: Store, memory: Memory) -> None:

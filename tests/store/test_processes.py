@@ -80,11 +80,11 @@ def start(root: Path, *words: str) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def paused(root: Path, *words: str) -> Iterator[Process]:
-    """A pull that has brought the small blob and the first half of the big one."""
+    """A pull that has brought the small blobs and the first half of the big one."""
     with start(root, "pull", NAME, "pausing", *words) as worker:
         worker.until("paused")
         deadline = time.monotonic() + 10
-        while not Store(root).exists(SMALL_BLOB):
+        while len(list((root / "blobs/sha256").iterdir())) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         yield worker
@@ -224,6 +224,16 @@ def test_a_store_is_made_once_by_many_at_once(root: Path) -> None:
         for worker in workers:
             worker.end()
     assert_whole(root, *(f"localhost/m:{number}" for number in range(6)))
+
+
+def test_names_written_by_several_at_once_are_all_there(root: Path) -> None:
+    with start(root, "pull", NAME) as worker:
+        worker.end()
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(start(root, "names", str(n), "30")) for n in range(4)]
+        for worker in workers:
+            worker.end()
+    assert_whole(root, NAME, *(f"localhost/{n}:{m}" for n in range(4) for m in range(30)))
 
 
 def test_prunes_beside_each_other(root: Path) -> None:

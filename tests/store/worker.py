@@ -122,6 +122,9 @@ def main(folder: str, action: str, *words: str) -> None:
             store.prepare()
         elif action == "prune":
             store.sweep(store.garbage())
+        elif action == "names":
+            for number in range(int(words[1])):
+                store.copy("localhost/model:tag", f"localhost/{words[0]}:{number}")
         elif action == "soak":
             soak(store, int(words[0]), int(words[1]), may_sweep="broken" not in words)
     except ModelPMError as error:
