@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from docker_registry import DockerRegistry, put
 from ollama_artifacts import llama2
 
 from tests.bench import stores
-from tests.bench.measure import Figure, Run, compare, first_byte, rounds, run
+from tests.bench.measure import Command, Figure, Run, compare, first_byte, rounds, run
 
 MODELPM = Path(sys.executable).with_name("modelpm")
 FIXTURES = Path(__file__).parents[2] / "registry-fixtures"
@@ -66,7 +66,7 @@ def version(place: Place) -> Iterator[Figure]:
 def list_models(place: Place) -> Iterator[Figure]:
     """`list` with 1,000 models."""
     stores.fill(place.folder / "store", models=1000, blobs=5000, named=True)
-    command = [MODELPM, "--home", place.folder / "store", "list"]
+    command: Command = [MODELPM, "--home", place.folder / "store", "list"]
     runs = rounds({"modelpm": lambda: run(command)}, place.rounds * 2)
     yield from _seconds("list 1,000", runs, limit=0.150)
 
@@ -102,7 +102,7 @@ def first_token(place: Place) -> Iterator[Figure]:
         home = {"MODELPM_HOME": str(place.folder / "store")}
         name = f"{server.host}/library/llama2"
         run([MODELPM, "pull", name], home)
-    command = [MODELPM, "run", name, "how do I free disk space?"]
+    command: Command = [MODELPM, "run", name, "how do I free disk space?"]
     samples = [first_byte(command, home) for _ in range(place.rounds * 2 + 1)]
     yield Figure("first token", "modelpm", "s", tuple(samples[1:]), 0.6)
 
@@ -110,7 +110,7 @@ def first_token(place: Place) -> Iterator[Figure]:
 def pull_again(place: Place) -> Iterator[Figure]:
     """`pull` of what is there already: seconds and requests."""
     with _llama2_registry() as server:
-        command = [MODELPM, "pull", "--quiet", f"{server.host}/library/llama2"]
+        command: Command = [MODELPM, "pull", "--quiet", f"{server.host}/library/llama2"]
         home = {"MODELPM_HOME": str(place.folder / "store")}
         run(command, home)
         before = len(server.log)
@@ -152,9 +152,7 @@ def _put_big(url: str, size: int) -> str:
     return str(layer["digest"])
 
 
-def _pull_peers(
-    folder: Path, host: str, digest: str
-) -> dict[str, Callable[[], Sequence[str | Path]]]:
+def _pull_peers(folder: Path, host: str, digest: str) -> dict[str, Callable[[], Command]]:
     """How each program brings the blob to this machine, into `folder/out`."""
     out = folder / "out"
     url = f"http://{host}/v2/bench/big/blobs/{digest}"
@@ -166,7 +164,7 @@ def _pull_peers(
         "oras": f"oras pull --plain-http -o {out} {host}/bench/big:latest",
         "crane": f"crane pull --insecure --format oci {host}/bench/big:latest {out}/crane",
     }
-    peers: dict[str, Callable[[], Sequence[str | Path]]] = {
+    peers: dict[str, Callable[[], Command]] = {
         "modelpm": lambda: [MODELPM, "--home", out / "store", "pull", f"{host}/bench/big"]
     }
     for name, words in shell.items():
@@ -176,7 +174,7 @@ def _pull_peers(
     return peers
 
 
-def _fresh(folder: Path, command: Callable[[], Sequence[str | Path]]) -> Callable[[], Run]:
+def _fresh(folder: Path, command: Callable[[], Command]) -> Callable[[], Run]:
     """Run the command into an empty folder; making it empty is not measured."""
 
     def once() -> Run:

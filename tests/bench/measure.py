@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+Command = Sequence[str | Path]
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -55,7 +57,7 @@ class Figure:
         }
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
+def run(command: Command, environment: Mapping[str, str] | None = None) -> Run:
     """Run a command to its end. Raises RuntimeError when it fails."""
     begin = time.perf_counter()
     process = subprocess.Popen(
@@ -75,7 +77,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
     return Run(time.perf_counter() - begin, usage.ru_maxrss * 1024)
 
 
-def first_byte(command: Sequence[str | Path], environment: Mapping[str, str]) -> float:
+def first_byte(command: Command, environment: Mapping[str, str]) -> float:
     """Seconds from the start of a process to the first byte that it prints."""
     begin = time.perf_counter()
     with subprocess.Popen(
