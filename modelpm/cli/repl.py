@@ -41,7 +41,7 @@ Open = Callable[[dict[str, object], str | None], Session]
 
 
 class Chat:
-    """A chat on the terminal. Use it in a `with` block, which ends the session."""
+    """A chat on the terminal. Making it loads the model; whoever made it closes it."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def _read(path: Path) -> dict[str, object]:
         return tomllib.loads(content.decode())
     except OSError as error:
         raise click.UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # tomllib's and the decoder's
+    except (ValueError, RecursionError) as error:  # the decoder's and tomllib's
         raise click.UsageError(f"{path} is not TOML: {error}") from None
 
 

@@ -113,6 +113,7 @@ def test_a_tilde_in_the_file_is_the_users_folder(
         ("[run]\nparameter = 'a=b'", "run.parameter is a list of strings"),
         ("[run]\nprompt = ['hello']", "there is no option 'run.prompt'"),
         ("a = ", "is not TOML"),
+        ("a = " + "[" * 100_000, "is not TOML"),
         ("home = '\udcff'", "is not TOML"),
         ("'\\u001b[2J' = 1", "there is no option"),
         ("#" * 2**20 + "#", "has more than 1048576 bytes"),
