@@ -98,22 +98,28 @@ class Blobs:
         return True
 
     def verify(self, desc: Descriptor) -> None:
-        """Read the whole blob. Where this store is ours to write a right one is sealed, and the
-        seal of a wrong one is broken, so that the next pull brings it again.
+        """Read the whole blob.
 
-        Raises DigestMismatchError, NotFoundError, or StoreError where it cannot be read.
+        Where this store is ours to write a right one is sealed, and the seal of a wrong one is
+        broken, so that the next pull brings it again. Raises DigestMismatchError, NotFoundError,
+        or StoreError where it cannot be read.
         """
         with self._open(desc.digest) as stream:
             before = os.fstat(stream.fileno())
             verify_size(desc, before.st_size)
             actual = hashlib.file_digest(stream, desc.digest.algorithm).hexdigest()
-            after = os.fstat(stream.fileno())
-            right = actual == desc.digest.hex
-            # A blob that was written to while it was read gets no seal.
-            wanted = SEAL if right and after.st_mtime_ns == before.st_mtime_ns else int(time.time())
-            if self.may_seal and (int(after.st_mtime) == SEAL) != (wanted == SEAL):
-                self._files.set_mtime(stream.fileno(), self.path(desc.digest), wanted)
+            self._mark(stream, desc, before, right=actual == desc.digest.hex)
             verify_digest(desc, Digest(desc.digest.algorithm, actual))
+
+    def _mark(
+        self, stream: "_Reader", desc: Descriptor, before: os.stat_result, *, right: bool
+    ) -> None:
+        """Seal what was read and found right, or break the seal of what was found wrong."""
+        now = os.fstat(stream.fileno())
+        quiet = now.st_mtime_ns == before.st_mtime_ns  # else it was written to meanwhile
+        if self.may_seal and right != (int(now.st_mtime) == SEAL) and (quiet or not right):
+            mtime = SEAL if right else int(time.time())
+            self._files.set_mtime(stream.fileno(), self.path(desc.digest), mtime, sync=right)
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:

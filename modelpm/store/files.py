@@ -155,10 +155,15 @@ class Files:
                 return False
         return True
 
-    def set_mtime(self, fd: int, path: Path, mtime: int) -> None:
-        """Mark an open file that was verified; one that is not ours to mark stays as it is."""
+    def set_mtime(self, fd: int, path: Path, mtime: int, *, sync: bool) -> None:
+        """Mark an open file; one that is not ours to mark stays as it is.
+
+        With `sync` its bytes come first: the mark must not outlive what it speaks of.
+        """
         with contextlib.suppress(OSError):
             self._before("utime", path)
+            if sync:
+                os.fsync(fd)
             os.utime(fd, (mtime, mtime))
 
     def touch(self, path: Path, content: bytes) -> None:

@@ -273,9 +273,19 @@ class _Touching(_Reader):
         return super().readinto(buffer)
 
 
+class _Sealing(_Reader):
+    """A blob that another process seals while it is read."""
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        os.utime(self.fileno(), (SEAL, SEAL))
+        return super().readinto(buffer)
+
+
 class _Touched(Blobs):
+    reader: type[_Reader] = _Touching
+
     def _open(self, digest: Digest) -> _Reader:
-        return _Touching(self.path(digest))
+        return self.reader(self.path(digest))
 
 
 def test_a_blob_that_changes_while_it_is_read_is_not_sealed(store: Store, source: Memory) -> None:
@@ -286,6 +296,10 @@ def test_a_blob_that_changes_while_it_is_read_is_not_sealed(store: Store, source
     assert blobs.is_right(BLOB)
     assert blobs.path(BLOB.digest).stat().st_mtime != SEAL
     assert store.exists(BLOB)
+    assert blobs.path(BLOB.digest).stat().st_mtime == SEAL
+    rewrite(blobs.path(BLOB.digest), CONTENT)
+    blobs.reader = _Sealing
+    assert blobs.is_right(BLOB)
     assert blobs.path(BLOB.digest).stat().st_mtime == SEAL
 
 

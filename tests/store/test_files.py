@@ -37,7 +37,7 @@ def test_every_change_asks_before_it_happens(tmp_path: Path) -> None:
     with files.create(tmp_path / "a/b/draft") as fd:
         files.write(fd, tmp_path / "a/b/draft", b"content")
         files.truncate(fd, tmp_path / "a/b/draft", 3)
-        files.set_mtime(fd, tmp_path / "a/b/draft", 5)
+        files.set_mtime(fd, tmp_path / "a/b/draft", 5, sync=True)
         files.publish(fd, tmp_path / "a/b/draft", tmp_path / "a/b/final", mtime=1)
     files.touch(tmp_path / "a/note", b"note")
     assert files.move(tmp_path / "a/b", tmp_path / "c")
@@ -62,7 +62,7 @@ def test_notes_and_marks_may_fail_in_silence(tmp_path: Path) -> None:
 
     (tmp_path / "file").write_bytes(b"x")
     with (tmp_path / "file").open("rb") as stream:
-        Files(before).set_mtime(stream.fileno(), tmp_path / "file", 1)
+        Files(before).set_mtime(stream.fileno(), tmp_path / "file", 1, sync=False)
     Files(before).touch(tmp_path / "note", b"note")
     Files().touch(tmp_path / "no folder/note", b"note")
     assert (tmp_path / "file").stat().st_mtime != 1
