@@ -178,6 +178,35 @@ def test_a_failure_ends_the_copy_at_once_though_another_leaf_hangs() -> None:
     assert len(target.content) < 20
 
 
+def test_nothing_is_asked_for_once_the_copy_has_failed() -> None:
+    """One leaf waits in the target, as for another process, while the other one fails."""
+
+    class Waiting(Memory):
+        gate = threading.Event()
+        entered = threading.Event()
+
+        def push(self, desc: Descriptor, source: Fetcher) -> None:
+            if desc.size == 9:
+                self.entered.set()
+                self.gate.wait(20)
+            elif desc.size == 8:
+                self.entered.wait(20)
+                raise StoreError("it fails")
+            super().push(desc, source)
+
+    source, target = Memory(), Waiting()
+    root = source.image(b"x" * 9, b"y" * 8)
+    with pytest.raises(StoreError, match="it fails"):
+        copy(source, target, root)
+    source.fetched.clear()
+    target.gate.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("copy-"):
+            thread.join(10)
+    assert source.fetched == []
+    assert Digest.of(b"x" * 9) not in target.content
+
+
 def test_the_first_failure_is_the_one_that_is_told() -> None:
     class Failing(Memory):
         @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """fsck: what is wrong in a store, found by reading all of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from modelpm.content import all_successors, walk
@@ -19,14 +19,16 @@ class Problem:
     what: str
 
 
-def check(blobs: Blobs, entries: list[Entry]) -> Iterator[Problem]:
+def check(blobs: Blobs, entries: Callable[[], list[Entry]]) -> Iterator[Problem]:
     """Every problem of the names, then of the files; every blob is hashed once.
 
     A clean store yields nothing. Leftovers of killed processes are no problems: prune takes them.
+    Nor is what another process removes while this one reads: `entries` is asked again at the end.
     """
     verified = _Verified(blobs)
-    for entry in entries:
-        yield from _check_entry(verified, entry)
+    broken = [(entry, problem) for entry in entries() for problem in _check_entry(verified, entry)]
+    still = entries() if broken else []
+    yield from (problem for entry, problem in broken if entry in still)
     seen = {digest for digest, _ in verified.outcomes}
     for digest, file in blobs.stored():
         if digest is None:

@@ -196,7 +196,7 @@ class Store:
         Raises StoreError where the index cannot be read.
         """
         self._prepare_if_ours()
-        return list(check(self._blobs, self.entries()))
+        return list(check(self._blobs, self.entries))
 
     # The folder itself.
 

@@ -11,6 +11,7 @@ from modelpm.errors import ContentError, DigestMismatchError, ModelPMError, Stor
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import OCI_MANIFEST
 from modelpm.store.blobs import SEAL
+from modelpm.store.check import check
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
 from tests.memory import LAYER, Memory
@@ -176,6 +177,17 @@ def test_files_that_no_name_needs_are_checked_too(store: Store, memory: Memory) 
     assert [problem.name for problem in problems] == ["", ""]
     assert any("README is no blob" in problem.what for problem in problems)
     assert Descriptor.of(b"One", LAYER).digest.hex in str(problems)
+
+
+def test_what_is_removed_during_a_check_is_no_problem(
+    store: Store, memory: Memory, model: Descriptor
+) -> None:
+    store.push(memory.leaf(b"garbage"), memory)
+    answers = [store.entries()]
+    store.untag({NAME, OTHER})
+    store.sweep(store.garbage())
+    problems = check(store._blobs, lambda: answers.pop() if answers else store.entries())
+    assert list(problems) == []
 
 
 def test_an_entry_that_is_no_manifest_is_a_problem_and_stops_prune(

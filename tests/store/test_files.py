@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -48,6 +49,20 @@ def test_every_change_asks_before_it_happens(tmp_path: Path) -> None:
         "rename", "fsync", "touch", "move", "fsync", "remove", "remove",
     ]  # fmt: skip
     assert (tmp_path / "a/note").read_bytes() == b"note"
+
+
+def test_what_cannot_be_synced_gets_no_name(tmp_path: Path) -> None:
+    """A pipe cannot: so this tells whether anybody tried."""
+    (tmp_path / "draft").write_bytes(b"content")
+    reading, writing = os.pipe()
+    with pytest.raises(StoreError, match="Invalid argument"):
+        Files().publish(writing, tmp_path / "draft", tmp_path / "final")
+    assert list(tmp_path.iterdir()) == []
+    os.close(reading)
+    os.close(writing)
+    if sys.platform == "linux":
+        with pytest.raises(StoreError, match="Invalid argument"):
+            Files().sync_folder(Path("/proc"))
 
 
 def test_what_is_gone_is_no_error_to_move_or_remove(tmp_path: Path) -> None:

@@ -402,6 +402,43 @@ def test_names_leases_and_plans_wait_for_the_lock(
     assert snapshot(store.root) == before
 
 
+def test_the_order_of_a_pull_is_the_order_of_durability(root: Path, memory: Memory) -> None:
+    """Each file: written, synced, renamed, its folder synced; a name when all folders are."""
+    log: list[tuple[str, str]] = []
+
+    def before(operation: str, path: Path) -> None:
+        log.append((operation, str(path.relative_to(root.parent))))
+
+    store = Store(root, files=Files(before))
+    store.prepare()
+    log.clear()
+    desc = memory.image(b"layer", config=b"")
+    copy(memory, store, desc, tag=lambda: store.tag(desc, NAME), jobs=1)
+    assert log.pop(0)[0] == "create"  # the lease
+    assert log.pop(0)[0] == "write"
+    for digest in (Digest.of(b"layer"), Digest.of(b""), desc.digest):
+        draft, final = f"store/ingest/sha256-{digest.hex}", f"store/blobs/sha256/{digest.hex}"
+        wanted = [("create", draft), ("truncate", draft), ("write", draft), ("fsync", draft)]
+        wanted += [("rename", final), ("fsync", "store/blobs/sha256")]
+        if digest == Digest.of(b""):
+            wanted.remove(("write", draft))
+        assert log[: len(wanted)] == wanted
+        del log[: len(wanted)]
+    assert log[:2] == [("fsync", "store/blobs/sha256"), ("fsync", "store/blobs/sha512")]
+    assert [operation for operation, _ in log[2:]] == [
+        "create", "write", "fsync", "rename", "fsync", "remove",
+    ]  # fmt: skip
+    assert log[5:7] == [("rename", "store/index.json"), ("fsync", "store")]
+    log.clear()
+    store.untag({NAME})
+    store.sweep(store.garbage())
+    kinds = [operation for operation, _ in log]
+    assert kinds.index("rename") < kinds.index("move")  # names go before bytes
+    last_move = len(kinds) - 1 - kinds[::-1].index("move")
+    assert log[last_move + 1] == ("fsync", "store/blobs/sha256")
+    assert set(kinds[last_move + 2 :]) == {"remove"}
+
+
 def test_bytes_come_in_while_another_has_the_lock(store: Store, memory: Memory) -> None:
     fill(store, memory)
     store._files.lock_wait = 0.05
