@@ -219,13 +219,11 @@ class Files:
         """Whether this file system keeps two holders of an exclusive lock apart.
 
         On some network file systems every lock succeeds. Then nothing may be decided by locks.
+        Never waits: who is kept out right now need not try further.
         """
-        with self.locked(path, exclusive=True), store_errors("opening the lock", path):
-            fd = os.open(path, os.O_RDWR | _OPEN)
-            try:
-                return not self.try_lock(fd, path, exclusive=True)
-            finally:
-                os.close(fd)
+        with self.reopen(path) as one, self.reopen(path) as other:
+            is_free = self.try_lock(one, path, exclusive=False)
+            return not is_free or not self.try_lock(other, path, exclusive=True)
 
 
 def listing(folder: Path) -> list[tuple[Path, os.stat_result]]:

@@ -160,7 +160,7 @@ class Store:
 
     def garbage(self) -> Garbage:
         """What a sweep would delete now. Raises StoreError where anything cannot be read."""
-        if self._version() is None and not self._index_exists():
+        if self._version() is None and not self._has("index.json"):
             return Garbage((), (), ())
         self.prepare()
         with self._files.locked(self._lock, exclusive=True):
@@ -214,16 +214,20 @@ class Store:
             self._files.make_folder(self.root)
         for folder in _FOLDERS:
             self._files.make_folder(self.root / folder)
-        version = json.dumps({"version": VERSION}).encode()
-        with self._files.locked(self._lock, exclusive=True):
-            for name, content in (("oci-layout", _OCI_LAYOUT), ("modelpm.json", version)):
-                if not (self.root / name).exists():
-                    self._files.replace(self.root / name, content)
-            if not self._index_exists():
-                self._index.drop(set())
+        if not all(map(self._has, ("lock", "oci-layout", "modelpm.json", "index.json"))):
+            self._make_files()
         self._blobs.trust_locks = self._files.locks_work(self._lock)
         self._blobs.may_seal = True
         self._prepared = True
+
+    def _make_files(self) -> None:
+        version = json.dumps({"version": VERSION}).encode()
+        with self._files.locked(self._lock, exclusive=True):
+            for name, content in (("oci-layout", _OCI_LAYOUT), ("modelpm.json", version)):
+                if not self._has(name):
+                    self._files.replace(self.root / name, content)
+            if not self._has("index.json"):
+                self._index.drop(set())
 
     def _prepare_if_ours(self) -> None:
         """For verbs that read, and leave marks where they may."""
@@ -238,15 +242,15 @@ class Store:
         if any(name not in _OURS and not _DRAFT.fullmatch(name) for name in names):
             raise StoreError(f"{self.root} is neither empty nor a store; choose another --home")
         # The blobs first: who brings one has made the index before.
-        if any(self._blobs.stored()) and not self._index_exists():
+        if any(self._blobs.stored()) and not self._has("index.json"):
             raise StoreError(
                 f"{self.root} has blobs but no index.json, so their names are lost"
                 " (put the file back, or choose another --home)"
             )
 
-    def _index_exists(self) -> bool:
+    def _has(self, name: str) -> bool:
         with store_errors("reading", self.root):
-            return (self.root / "index.json").exists()
+            return (self.root / name).exists()
 
     def _version(self) -> object:
         """The version of this arrangement; None where another program made it, or nobody."""
