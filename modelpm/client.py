@@ -150,9 +150,12 @@ class Client:
 
         return Session.open(self.get(name), parameters, system)
 
-    def garbage(self) -> Garbage:
-        """What `prune` would delete now. Raises StoreError, and then nothing is garbage."""
-        return self.store.garbage()
+    def garbage(self, without: Collection[str] = ()) -> Garbage:
+        """What `prune` would delete now, or would if these full names were gone.
+
+        Raises StoreError where anything cannot be read, and then nothing is garbage.
+        """
+        return self.store.garbage(without)
 
     def prune(self, garbage: Garbage) -> Garbage:
         """Delete what was planned, as far as it is still garbage; what was deleted."""

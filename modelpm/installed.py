@@ -1,10 +1,13 @@
 """A model in the store under one name, as the verbs hand it out."""
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelpm.content import read_manifest
+from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
 from modelpm.store.index import Entry
@@ -62,6 +65,14 @@ class Installed:
     def parts(self) -> "tuple[Part, ...]":
         """Every layer with its role and name."""
         return self.model.parts
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep its files from being collected while they are used, whatever becomes of the name."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(StoreError):  # a store that may only be read is used as it is
+                stack.enter_context(self._store.hold([self.descriptor, *self.manifest.successors]))
+            yield
 
     @property
     def path(self) -> Path:

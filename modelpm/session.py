@@ -3,6 +3,7 @@
 The runner and the model know nothing of each other; a `Session` is where they meet.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,10 +23,17 @@ _BYTE_TOKEN = b"<0x0A>"
 class Session:
     """A talk with an installed model, in a child process. Not for several threads."""
 
-    def __init__(self, model: Installed, worker: Worker, conversation: chat.Conversation) -> None:
+    def __init__(
+        self,
+        model: Installed,
+        worker: Worker,
+        conversation: chat.Conversation,
+        stack: contextlib.ExitStack,
+    ) -> None:
         self.model = model
         self._worker = worker
         self._conversation = conversation
+        self._stack = stack
 
     @classmethod
     def open(
@@ -40,13 +48,12 @@ class Session:
         not pass the gate, RunnerError for a model that the engine cannot run, and the errors
         of reading its parts.
         """
-        worker = Worker()
-        worker.start()  # it gets ready while the header is read
-        try:
-            return cls._load(worker, model, parameters, system)
-        except BaseException:
-            worker.close()
-            raise
+        with contextlib.ExitStack() as stack:
+            worker = Worker()
+            stack.callback(worker.close)
+            worker.start()  # it gets ready while the header is read
+            stack.enter_context(model.held())
+            return cls(model, worker, cls._load(worker, model, parameters, system), stack.pop_all())
 
     @classmethod
     def _load(
@@ -55,7 +62,7 @@ class Session:
         model: Installed,
         parameters: Mapping[str, object],
         system: str | None,
-    ) -> Self:
+    ) -> chat.Conversation:
         parts = model.model
         path = model.path
         header = Header.read(path)
@@ -64,14 +71,13 @@ class Session:
         text, stops = _template(parts.template, parts.chat_template or header.chat_template)
         merged = {"stop": stops, **parts.parameters, **parameters}
         worker.load(facts, engine.Settings.from_parameters(merged))
-        conversation = chat.Conversation(
+        return chat.Conversation(
             worker,
             lambda messages: _render(text, messages),
             engine.Sampling.from_parameters(merged),
             system=parts.system or "" if system is None else system,
             opening=tuple(chat.Message(each.role, each.content) for each in parts.messages),
         )
-        return cls(model, worker, conversation)
 
     @property
     def finished(self) -> engine.Finished | None:
@@ -99,8 +105,8 @@ class Session:
         self._conversation.reset()
 
     def close(self) -> None:
-        """End the engine. May be called twice."""
-        self._worker.close()
+        """End the engine and let go of the model's files. May be called twice."""
+        self._stack.close()
 
     def __enter__(self) -> Self:
         return self

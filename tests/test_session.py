@@ -126,6 +126,22 @@ def test_a_closed_session_leaves_no_process(client: Client) -> None:
         os.kill(pid, 0)
 
 
+def test_a_model_in_use_is_not_collected(client: Client) -> None:
+    client.pull("llama2")
+    with client.open("llama2") as session:
+        client.remove(["llama2"])
+        assert not client.garbage()
+        assert "modelpm prune" in "".join(session.ask(QUESTION))
+    assert client.garbage().size > 1_000_000
+
+
+def test_a_store_that_may_only_be_read_is_used_as_it_is(client: Client) -> None:
+    client.pull("llama2")
+    (client.home / "modelpm.json").write_text('{"version":99}')  # to be read only
+    with client.open("llama2") as session:
+        assert "modelpm prune" in "".join(session.ask(QUESTION))
+
+
 def test_the_facts_of_a_file_are_those_of_its_header(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(tiny_llama())

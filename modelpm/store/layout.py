@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,13 +158,16 @@ class Store:
 
     # Collecting and checking.
 
-    def garbage(self) -> Garbage:
-        """What a sweep would delete now. Raises StoreError where anything cannot be read."""
+    def garbage(self, without: Collection[str] = ()) -> Garbage:
+        """What a sweep would delete now, or would if these names were gone.
+
+        Raises StoreError where anything cannot be read.
+        """
         if self._version() is None and not self._has("index.json"):
             return Garbage((), (), ())
         self.prepare()
         with self._files.locked(self._lock, exclusive=True):
-            return self._plan()
+            return self._plan(without)
 
     def sweep(self, garbage: Garbage) -> Garbage:
         """Delete what was planned, as far as it is still garbage; what was deleted.
@@ -265,13 +268,14 @@ class Store:
             raise StoreError(f"{path} cannot be read; is {self.root} a store?")
         return document["version"]
 
-    def _plan(self) -> Garbage:
+    def _plan(self, without: Collection[str] = ()) -> Garbage:
         if not self._blobs.trust_locks:
             raise StoreError(
                 f"the file system of {self.root} has no locks that work, so nothing was deleted:"
                 " another program may need it (choose another with --home)"
             )
-        garbage = gc.plan(self._blobs, self._index.entries(), self._leases, self._notes())
+        entries = [entry for entry in self._index.entries() if entry.name not in without]
+        garbage = gc.plan(self._blobs, entries, self._leases, self._notes())
         drafts = (
             Stored(path, state.st_size)
             for path, state in listing(self.root)

@@ -124,7 +124,7 @@ def test_rm_tells_what_it_would_delete(cli: Cli, maker: Maker) -> None:
     maker.put("b", b"y" * 7000, license="shared")
     result = cli("rm", "a", "--dry-run")
     assert result.output == "would delete a:latest\n"
-    assert result.errors == "modelpm prune would then free 5.0 KB\n"
+    assert result.errors == "modelpm prune would then free 5.6 KB\n"
     told = cli("rm", "a", "--dry-run", "--json").json
     assert told == {"dry_run": True, "deleted": [f"{LIBRARY}/a:latest"], "prunable": 5000}
     assert len(cli("list").lines) == 3

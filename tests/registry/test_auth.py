@@ -362,7 +362,7 @@ BAD_REPLIES: list[tuple[Reply, type[RegistryError], str]] = [
     (Reply(500, b"oops"), RegistryError, "500 Internal Server Error: oops"),
     (Reply(401, b'{"details": "bad s3cret-of-alice"}'), AuthenticationError, r"bad \*\*\* \(try"),
     (Reply(400, b'{"error": "invalid_grant"}'), AuthenticationError, "invalid_grant"),
-    (Reply(403, b""), AuthenticationError, f"try: modelpm login {HOST}"),
+    (Reply(403, b""), AuthenticationError, f"try: docker login {HOST}"),
 ]
 
 

@@ -1,6 +1,6 @@
 """`modelpm rm`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 
@@ -23,7 +23,7 @@ def command(settings: Settings, names: Sequence[str], dry_run: bool) -> None:
     with open_client(settings) as client:
         if dry_run:
             models = _unique(client.get(name) for name in names)
-            freed: int | None = _alone(client, models)
+            freed = _garbage(client, {model.name for model in models})
         else:
             models = _unique(client.remove(names))
             freed = _garbage(client)
@@ -43,23 +43,10 @@ def _unique(models: Iterable[Installed]) -> list[Installed]:
     return list({model.name: model for model in models}.values())
 
 
-def _alone(client: Client, models: Sequence[Installed]) -> int:
-    """Bytes of config and layers that only these names need."""
-    names = {model.name for model in models}
-    kept = {
-        desc.digest
-        for model in client.list()
-        if model.name not in names
-        for desc in model.manifest.successors
-    }
-    sizes = {desc.digest: desc.size for model in models for desc in model.manifest.successors}
-    return sum(count for digest, count in sizes.items() if digest not in kept)
-
-
-def _garbage(client: Client) -> int | None:
-    """Bytes that a prune frees now; None where that cannot be told. The names are gone anyway."""
+def _garbage(client: Client, without: Collection[str] = ()) -> int | None:
+    """Bytes that a prune frees once these names are gone; None where that cannot be told."""
     try:
-        return client.garbage().size
+        return client.garbage(without).size
     except ModelPMError as error:
         output.note(f"prune cannot work yet: {error}")
         return None
