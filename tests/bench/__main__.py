@@ -1,57 +1,119 @@
 """Runs the cases and prints the table: `python -m tests.bench [--size MIB] [--rounds N] [CASE…]`.
 
-Each figure stands beside the limit that it must keep and beside the peers that are installed.
-`--json FILE` writes all samples as well.
+Each figure stands beside the limit that it must keep and beside the peers that are installed; `!`
+marks a limit that was not kept, and then the exit status is 1. The limits are for the sizes that
+the cases have by themselves. `--json FILE` writes all samples and what machine it was.
 """
 
 import argparse
 import json
+import os
+import platform
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import cases
-from tests.bench.measure import Figure
+import modelpm
+from tests.bench import downloads, interruptions, local, peers
+from tests.bench.measure import SUBJECT, Figure, Missing, Place, Row, RunError
 
-CASES: dict[str, Callable[[cases.Place], Iterator[Figure]]] = {
-    "version": cases.version,
-    "list": cases.list_models,
-    "prune": cases.prune,
-    "gate": cases.gate,
-    "first-token": cases.first_token,
-    "pull-again": cases.pull_again,
-    "pull": cases.pull,
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured, how many rounds, and of how many MiB if it moves any."""
+
+    rows: Callable[[Place], Iterator[Row]]
+    rounds: int
+    mib: float = 0
+
+
+CASES = {
+    "version": Case(local.version, 10),
+    "list": Case(local.list_models, 10),
+    "prune": Case(local.prune, 5),
+    "gate": Case(local.gate, 10),
+    "first-token": Case(local.first_token, 10),
+    "pull-again": Case(local.pull_again, 10),
+    "many": Case(downloads.many, 5, 12.5),
+    "pull": Case(downloads.pull, 5, 2048),
+    "one-stream": Case(downloads.connections, 5, 2048),
+    "wide": Case(downloads.wide, 3, 1024),
+    "cuts": Case(interruptions.cuts, 3, 1024),
+    "kills": Case(interruptions.kills, 20, 1024),
 }
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Run what the arguments name; exit status 1 when a limit was not kept."""
+    arguments = _parser().parse_args(words)
+    facts = _facts()
+    for name, value in facts.items():
+        print(f"{name}: {_in_words(value)}")
+    print(f"\n{'case':20}{'subject':26}{'median':>16}{'limit':>10}   ratio to")
+    rows: list[Row] = []
+    for name in arguments.case or CASES:
+        for row in _measure(name, CASES[name], arguments.size, arguments.rounds):
+            rows.append(row)
+            print(_line(row), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_document(facts, rows), indent=1) + "\n")
+    return 0 if all(_is_good(row) for row in rows) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("case", nargs="*", choices=[[], *CASES], help="all, by default")
-    parser.add_argument("--size", type=int, default=2048, help="MiB of the blob that is pulled")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
+    parser.add_argument("--size", type=float, help="MiB of the layer that is pulled")
+    parser.add_argument("--rounds", type=int, help="rounds that count; in `kills`, the kills")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
-    arguments = parser.parse_args()
-    figures: list[Figure] = []
-    print(f"{'case':14}{'subject':24}{'median':>12}  {'limit':>10}   ratio to")
-    for name in arguments.case or CASES:
-        with tempfile.TemporaryDirectory(prefix="modelpm-bench-") as folder:
-            place = cases.Place(Path(folder), arguments.size * 2**20, arguments.rounds)
-            for figure in CASES[name](place):
-                figures.append(figure)
-                print(_line(figure), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps([figure.to_json() for figure in figures], indent=1))
-    return 0 if all(figure.is_met for figure in figures) else 1
+    return parser
 
 
-def _line(figure: Figure) -> str:
-    median = _amount(figure.median, figure.unit)
-    limit = "" if figure.limit is None else _amount(figure.limit, figure.unit)
-    mark = " " if figure.is_met else "!"
-    ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in figure.ratios.items())
-    return f"{figure.case:14}{figure.subject:24}{median:>12}  {limit:>10} {mark} {ratios}"
+def _measure(name: str, case: Case, mib: float | None, rounds: int | None) -> Iterator[Row]:
+    size = int((case.mib if mib is None else mib) * 2**20)
+    with tempfile.TemporaryDirectory(prefix="modelpm-bench-") as folder:
+        try:
+            yield from case.rows(Place(Path(folder), size, rounds or case.rounds))
+        except RunError as error:
+            yield Missing(name, SUBJECT, str(error), is_failure=True)
+
+
+def _facts() -> dict[str, object]:
+    return {
+        "modelpm": modelpm.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory, GiB": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "peers": peers.versions(),
+    }
+
+
+def _document(facts: dict[str, object], rows: Sequence[Row]) -> dict[str, object]:
+    return {
+        "facts": facts,
+        "figures": [row.to_json() for row in rows if isinstance(row, Figure)],
+        "missing": [row.to_json() for row in rows if isinstance(row, Missing)],
+    }
+
+
+def _is_good(row: Row) -> bool:
+    return row.is_met if isinstance(row, Figure) else not row.is_failure
+
+
+def _line(row: Row) -> str:
+    if isinstance(row, Missing):
+        mark = "!" if row.is_failure else " "
+        return f"{row.case:20}{row.subject:26}{mark} not measured: {row.reason}"
+    kind = "worst" if row.is_worst else ""
+    limit = "" if row.limit is None else _amount(row.limit, row.unit)
+    mark = " " if row.is_met else "!"
+    ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in row.ratios.items())
+    value = _amount(row.value, row.unit)
+    return f"{row.case:20}{row.subject:26}{kind:6}{value:>10}{limit:>10} {mark} {ratios}".rstrip()
 
 
 def _amount(value: float, unit: str) -> str:
@@ -59,12 +121,20 @@ def _amount(value: float, unit: str) -> str:
         case "s":
             return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
         case "B":
-            return f"{value / 1e6:.0f} MB"
+            return f"{value / 1e6:.1f} MB"
         case "ratio":
             return f"{value:.2f} x"
         case _:
             return f"{value:.0f} {unit}"
 
 
+def _in_words(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {version or 'not here'}" for name, version in value.items())
+    return str(value)
+
+
 if __name__ == "__main__":
+    # The temporary folders hold gigabytes: they go, and the servers end, in an orderly way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

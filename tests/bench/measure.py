@@ -1,18 +1,49 @@
 """How a figure is taken: whole processes, in turn, several rounds; the median is what counts.
 
 The machine may be noisy and shared: peers are run in the same rounds as modelpm, so that a ratio
-compares what happened at the same time.
+compares what happened at the same time. Each round begins with another subject.
 """
 
 import os
+import signal
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench import launcher
+
 Command = Sequence[str | Path]
+
+SUBJECT = "modelpm"
+"""The subject that is compared with the others."""
+
+RUN_SECONDS = 900
+"""After which a command is ended, and has failed."""
+
+MODELPM = Path(sys.executable).with_name("modelpm")
+MEMORY_LIMIT = 100e6
+
+
+class RunError(Exception):
+    """A command did not end well, or not in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a case may work, and how hard: the bytes of what is moved, the rounds."""
+
+    folder: Path
+    size: int
+    rounds: int
+
+    @property
+    def mib(self) -> str:
+        """The size in words."""
+        return f"{self.size / 2**20:.4g} MiB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +66,25 @@ class Figure:
     """What must not be exceeded, in the same unit."""
     ratios: Mapping[str, float] = field(default_factory=dict)
     """The median of (this subject / that subject), taken round by round."""
+    is_worst: bool = False
+    """Whether the limit is for the worst of the samples, not for their median."""
 
     @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
+    def value(self) -> float:
+        """What stands in the table and is held against the limit."""
+        return max(self.samples) if self.is_worst else statistics.median(self.samples)
 
     @property
     def is_met(self) -> bool:
-        return self.limit is None or self.median <= self.limit
+        return self.limit is None or self.value <= self.limit
 
     def to_json(self) -> dict[str, object]:
         return {
             "case": self.case,
             "subject": self.subject,
             "unit": self.unit,
-            "median": self.median,
+            "kind": "worst" if self.is_worst else "median",
+            "value": self.value,
             "samples": list(self.samples),
             "limit": self.limit,
             "met": self.is_met,
@@ -57,24 +92,69 @@ class Figure:
         }
 
 
-def run(command: Command, environment: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end. Raises RuntimeError when it fails."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in command],
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A subject that was not measured, and why. Only without modelpm's own is a case not met."""
+
+    case: str
+    subject: str
+    reason: str
+    is_failure: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "case": self.case,
+            "subject": self.subject,
+            "reason": self.reason,
+            "failure": self.is_failure,
+        }
+
+
+Row = Figure | Missing
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """The runs of every subject, one a round; what failed in a round was left out from there on."""
+
+    case: str
+    runs: Mapping[str, Sequence[Run]]
+    failures: Sequence[Missing]
+
+
+def run(
+    command: Command,
+    environment: Mapping[str, str] | None = None,
+    *,
+    timeout: float = RUN_SECONDS,
+) -> Run:
+    """Run a command to its end. Raises RunError when it fails or takes too long."""
+    words = [str(word) for word in command]
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", launcher.__file__, *words],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, **(environment or {})},
-    )
-    assert process.stderr is not None
-    words = process.stderr.read()
-    process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except BaseException as error:
+            # It leads a session of its own: it is ended with all that it has started.
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise RunError(f"{words[0]} took longer than {timeout} s") from None
+            raise
+    errors = " ".join(errors.split())[-500:]
     if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {words.decode()[-500:]}")
-    return Run(time.perf_counter() - begin, usage.ru_maxrss * 1024)
+        raise RunError(f"{words[0]} cannot be run: {errors}")
+    status, seconds, memory = output.split()
+    if status != "0":
+        raise RunError(f"{words[0]} ended with {status}: {errors}")
+    return Run(float(seconds), int(memory))
 
 
 def first_byte(command: Command, environment: Mapping[str, str]) -> float:
@@ -89,49 +169,63 @@ def first_byte(command: Command, environment: Mapping[str, str]) -> float:
     ) as process:
         assert process.stdout is not None
         if not process.stdout.read(1):
-            raise RuntimeError(f"{command[0]} printed nothing")
+            raise RunError(f"{command[0]} printed nothing")
         seconds = time.perf_counter() - begin
         process.stdout.read()
     return seconds
 
 
-def rounds(subjects: Mapping[str, Callable[[], Run]], count: int) -> dict[str, list[Run]]:
-    """Run every subject once a round, in turn, after one round that is not counted."""
+def rounds(case: str, subjects: Mapping[str, Callable[[], Run]], count: int) -> Rounds:
+    """Run every subject once a round, in turn, after one round that is not counted.
+
+    A subject that fails is left out; when it is modelpm, there is nothing to compare: RunError.
+    """
     runs: dict[str, list[Run]] = {name: [] for name in subjects}
+    failures: list[Missing] = []
     for number in range(count + 1):
-        for name, subject in subjects.items():
-            result = subject()
+        names = list(runs)
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            try:
+                result = subjects[name]()
+            except RunError as error:
+                if name == SUBJECT:
+                    raise
+                failures.append(Missing(case, name, str(error)))
+                del runs[name]
+                continue
             if number:
                 runs[name].append(result)
-    return runs
+    return Rounds(case, runs, failures)
 
 
-def compare(case: str, runs: Mapping[str, list[Run]], limits: Mapping[str, float]) -> list[Figure]:
-    """The seconds of every subject; of `modelpm` with the ratios to the others.
+def seconds(measured: Rounds, *, limit: float | None = None) -> Iterator[Row]:
+    """The seconds of every subject; the limit is for modelpm."""
+    for subject, results in measured.runs.items():
+        samples = tuple(result.seconds for result in results)
+        yield Figure(measured.case, subject, "s", samples, limit if subject == SUBJECT else None)
+    yield from measured.failures
 
-    `limits` are for the ratios of modelpm: `{"curl": 1.4}`; each becomes a figure of its own.
+
+def compare(measured: Rounds, limits: Mapping[str, float]) -> Iterator[Row]:
+    """The seconds of every subject; of modelpm with the ratios to the others, and its memory.
+
+    `limits` are for the ratios: `{"curl": 1.4}`; each becomes a figure of its own.
     """
-    own = runs["modelpm"]
+    own = measured.runs[SUBJECT]
     ratios = {
-        name: statistics.median(
-            ours.seconds / theirs.seconds for ours, theirs in zip(own, other, strict=True)
-        )
-        for name, other in runs.items()
-        if name != "modelpm"
+        name: tuple(ours.seconds / theirs.seconds for ours, theirs in zip(own, other, strict=True))
+        for name, other in measured.runs.items()
+        if name != SUBJECT
     }
-    figures = [
-        Figure(
-            case,
-            name,
-            "s",
-            tuple(run.seconds for run in results),
-            ratios=ratios if name == "modelpm" else {},
-        )
-        for name, results in runs.items()
-    ]
-    figures.extend(
-        Figure(case, f"modelpm / {name}", "ratio", (ratios[name],), limit)
-        for name, limit in limits.items()
-        if name in ratios
-    )
-    return figures
+    medians = {name: statistics.median(each) for name, each in ratios.items()}
+    for name, results in measured.runs.items():
+        samples = tuple(result.seconds for result in results)
+        others = medians if name == SUBJECT else {}
+        yield Figure(measured.case, name, "s", samples, ratios=others)
+    for name, limit in limits.items():
+        if name in ratios:
+            yield Figure(measured.case, f"{SUBJECT} / {name}", "ratio", ratios[name], limit)
+    memory = tuple(float(result.memory) for result in own)
+    yield Figure(measured.case, f"{SUBJECT} memory", "B", memory, MEMORY_LIMIT, is_worst=True)
+    yield from measured.failures
