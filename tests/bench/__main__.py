@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker_registry import unavailable
+
 import modelpm
 from tests.bench import downloads, interruptions, local, peers
 from tests.bench.measure import SUBJECT, Figure, Missing, Place, Row, RunError
@@ -52,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
     facts = _facts()
     for name, value in facts.items():
         print(f"{name}: {_in_words(value)}")
-    print(f"\n{'case':20}{'subject':26}{'median':>16}{'limit':>10}   ratio to")
+    print(f"\n{'case':20}{'subject':26}{'median':>15}{'limit':>9}   {'memory':9}  ratio to")
     rows: list[Row] = []
     for name in arguments.case or CASES:
         for row in _measure(name, CASES[name], arguments.size, arguments.rounds):
@@ -74,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(name: str, case: Case, mib: float | None, rounds: int | None) -> Iterator[Row]:
     size = int((case.mib if mib is None else mib) * 2**20)
+    if case.mib and (reason := unavailable("docker-registry")) is not None:
+        yield Missing(name, "all", reason)
+        return
     with tempfile.TemporaryDirectory(prefix="modelpm-bench-") as folder:
         try:
             yield from case.rows(Place(Path(folder), size, rounds or case.rounds))
@@ -105,15 +110,16 @@ def _is_good(row: Row) -> bool:
 
 
 def _line(row: Row) -> str:
+    head = f"{row.case:20}{row.subject:26}"
     if isinstance(row, Missing):
-        mark = "!" if row.is_failure else " "
-        return f"{row.case:20}{row.subject:26}{mark} not measured: {row.reason}"
+        return f"{head}{'!' if row.is_failure else ' '} not measured: {row.reason}"
     kind = "worst" if row.is_worst else ""
+    value = _amount(row.value, row.unit)
     limit = "" if row.limit is None else _amount(row.limit, row.unit)
     mark = " " if row.is_met else "!"
+    memory = "" if row.memory is None else _amount(row.memory, "B")
     ratios = "  ".join(f"{name} {ratio:.2f}" for name, ratio in row.ratios.items())
-    value = _amount(row.value, row.unit)
-    return f"{row.case:20}{row.subject:26}{kind:6}{value:>10}{limit:>10} {mark} {ratios}".rstrip()
+    return f"{head}{kind:5}{value:>10}{limit:>9} {mark} {memory:>9}  {ratios}".rstrip()
 
 
 def _amount(value: float, unit: str) -> str:

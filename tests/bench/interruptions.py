@@ -17,14 +17,16 @@ from networks import BadNetwork
 
 from tests.bench.artifacts import put_big
 from tests.bench.measure import (
-    MEMORY_LIMIT,
     RUN_SECONDS,
     SUBJECT,
     Command,
     Figure,
     Place,
     Row,
+    Run,
     RunError,
+    memory,
+    of_runs,
     run,
 )
 from tests.bench.peers import Remote, modelpm
@@ -50,19 +52,18 @@ def cuts(place: Place) -> Iterator[Row]:
     with _through_bad_network(place) as (remote, network):
         command = modelpm(remote, out)
         for breaks_all in (False, True):
-            again, seconds, memory = [], [], []
+            again: list[float] = []
+            runs: list[Run] = []
             for _ in range(place.rounds):
                 shutil.rmtree(out, ignore_errors=True)
                 network.begin(dice.sample(range(place.size), count), breaks_all=breaks_all)
-                result = run(command)
+                runs.append(run(command))
                 traffic = network.traffic
                 again.append((traffic.sent - place.size) / max(1, traffic.cuts))
-                seconds.append(result.seconds)
-                memory.append(float(result.memory))
             what = "all break" if breaks_all else "one breaks"
-            yield Figure(case, f"{SUBJECT}, {what}", "s", tuple(seconds))
+            yield of_runs(case, f"{SUBJECT}, {what}", runs)
             yield Figure(case, f"again a cut, {what}", "B", tuple(again), AGAIN, is_worst=True)
-            yield Figure(case, f"memory, {what}", "B", tuple(memory), MEMORY_LIMIT, is_worst=True)
+            yield memory(case, f"memory, {what}", runs)
 
 
 def kills(place: Place) -> Iterator[Row]:
@@ -98,11 +99,12 @@ def _kill_after(command: Command, network: BadNetwork, size: int) -> None:
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        while process.poll() is None and network.traffic.sent < size:
-            if time.monotonic() > deadline:
-                process.kill()
-                raise RunError(f"{words[0]} took longer than {RUN_SECONDS} s")
-            time.sleep(_LOOK_SECONDS)
-        process.kill()
+        try:
+            while process.poll() is None and network.traffic.sent < size:
+                if time.monotonic() > deadline:
+                    raise RunError(f"{words[0]} took longer than {RUN_SECONDS} s")
+                time.sleep(_LOOK_SECONDS)
+        finally:
+            process.kill()
     # What the proxy still had in hand is counted when it finds the client gone.
     time.sleep(_SETTLING_SECONDS)

@@ -4,11 +4,13 @@ The machine may be noisy and shared: peers are run in the same rounds as modelpm
 compares what happened at the same time. Each round begins with another subject.
 """
 
+import contextlib
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +70,8 @@ class Figure:
     """The median of (this subject / that subject), taken round by round."""
     is_worst: bool = False
     """Whether the limit is for the worst of the samples, not for their median."""
+    memory: int | None = None
+    """The peak of memory in bytes over all rounds, where the samples are seconds of processes."""
 
     @property
     def value(self) -> float:
@@ -89,17 +93,19 @@ class Figure:
             "limit": self.limit,
             "met": self.is_met,
             "ratios": dict(self.ratios),
+            "memory": self.memory,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A subject that was not measured, and why. Only without modelpm's own is a case not met."""
+    """A subject that was not measured, and why."""
 
     case: str
     subject: str
     reason: str
     is_failure: bool = False
+    """Whether it should have been: then a limit was not kept either."""
 
     def to_json(self) -> dict[str, object]:
         return {
@@ -144,7 +150,8 @@ def run(
             output, errors = process.communicate(timeout=timeout)
         except BaseException as error:
             # It leads a session of its own: it is ended with all that it has started.
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise RunError(f"{words[0]} took longer than {timeout} s") from None
             raise
@@ -168,10 +175,15 @@ def first_byte(command: Command, environment: Mapping[str, str]) -> float:
         env={**os.environ, **environment},
     ) as process:
         assert process.stdout is not None
-        if not process.stdout.read(1):
-            raise RunError(f"{command[0]} printed nothing")
-        seconds = time.perf_counter() - begin
-        process.stdout.read()
+        guard = threading.Timer(RUN_SECONDS, process.kill)
+        guard.start()
+        try:
+            if not process.stdout.read(1):
+                raise RunError(f"{command[0]} printed nothing")
+            seconds = time.perf_counter() - begin
+            process.stdout.read()
+        finally:
+            guard.cancel()
     return seconds
 
 
@@ -202,8 +214,8 @@ def rounds(case: str, subjects: Mapping[str, Callable[[], Run]], count: int) -> 
 def seconds(measured: Rounds, *, limit: float | None = None) -> Iterator[Row]:
     """The seconds of every subject; the limit is for modelpm."""
     for subject, results in measured.runs.items():
-        samples = tuple(result.seconds for result in results)
-        yield Figure(measured.case, subject, "s", samples, limit if subject == SUBJECT else None)
+        own = limit if subject == SUBJECT else None
+        yield of_runs(measured.case, subject, results, limit=own)
     yield from measured.failures
 
 
@@ -212,7 +224,7 @@ def compare(measured: Rounds, limits: Mapping[str, float]) -> Iterator[Row]:
 
     `limits` are for the ratios: `{"curl": 1.4}`; each becomes a figure of its own.
     """
-    own = measured.runs[SUBJECT]
+    case, own = measured.case, measured.runs[SUBJECT]
     ratios = {
         name: tuple(ours.seconds / theirs.seconds for ours, theirs in zip(own, other, strict=True))
         for name, other in measured.runs.items()
@@ -220,12 +232,29 @@ def compare(measured: Rounds, limits: Mapping[str, float]) -> Iterator[Row]:
     }
     medians = {name: statistics.median(each) for name, each in ratios.items()}
     for name, results in measured.runs.items():
-        samples = tuple(result.seconds for result in results)
-        others = medians if name == SUBJECT else {}
-        yield Figure(measured.case, name, "s", samples, ratios=others)
+        yield of_runs(case, name, results, ratios=medians if name == SUBJECT else {})
     for name, limit in limits.items():
         if name in ratios:
-            yield Figure(measured.case, f"{SUBJECT} / {name}", "ratio", ratios[name], limit)
-    memory = tuple(float(result.memory) for result in own)
-    yield Figure(measured.case, f"{SUBJECT} memory", "B", memory, MEMORY_LIMIT, is_worst=True)
+            yield Figure(case, f"{SUBJECT} / {name}", "ratio", ratios[name], limit)
+    yield memory(case, f"{SUBJECT} memory", own)
     yield from measured.failures
+
+
+def of_runs(
+    case: str,
+    subject: str,
+    runs: Sequence[Run],
+    *,
+    limit: float | None = None,
+    ratios: Mapping[str, float] | None = None,
+) -> Figure:
+    """The seconds of these runs."""
+    samples = tuple(run.seconds for run in runs)
+    peak = max(run.memory for run in runs)
+    return Figure(case, subject, "s", samples, limit, ratios or {}, memory=peak)
+
+
+def memory(case: str, subject: str, runs: Sequence[Run]) -> Figure:
+    """The memory of these runs, against what any pull may take."""
+    samples = tuple(float(run.memory) for run in runs)
+    return Figure(case, subject, "B", samples, MEMORY_LIMIT, is_worst=True)
