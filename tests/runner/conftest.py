@@ -34,7 +34,7 @@ def _no_orphans() -> Iterator[None]:
 
 
 def children() -> set[int]:
-    """The processes that this one has started and that have not been waited for."""
+    """The engines' processes that this one has started and that have not been waited for."""
     task = Path(f"/proc/{os.getpid()}/task")
     if not task.exists():
         return set()
@@ -44,4 +44,13 @@ def children() -> set[int]:
             found |= {int(pid) for pid in (each / "children").read_text().split()}
         except OSError:
             continue  # the thread ended, or the kernel does not tell
-    return found
+    return {pid for pid in found if _is_engine(pid)}
+
+
+def _is_engine(pid: int) -> bool:
+    """Other tests may have servers up."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return not words or b"modelpm.runner" in words  # a zombie has no words any more
