@@ -7,10 +7,11 @@ raises ends here, and only here the program exits.
 import contextlib
 import importlib
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -109,7 +110,9 @@ def main() -> NoReturn:
     """The console's entry."""
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # again, while the first one was told of
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is over
+    except KeyboardInterrupt:  # again, before the first one was told of
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         code = INTERRUPTED
     if code == INTERRUPTED and threading.active_count() > 1:
         # The threads of a broken-off transfer may sit in a system call for a while, and python
@@ -132,8 +135,19 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as error:
         code = error.exit_code
     except BaseException as error:  # noqa: BLE001 - no traceback reaches a user
-        code = _fail(error, _settings(context, arguments))
+        with _deaf():  # who presses Ctrl-C again must not break off what is told of the first
+            code = _fail(error, _settings(context, arguments))
     return _flush(code)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Not to be interrupted for a moment."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reply(instruction: str) -> int:
