@@ -2,13 +2,14 @@
 
     python registry-fixtures/llama2/train.py OUT.gguf
 
-Needs jax and numpy from PyPI, no network: tested with jax 0.4.38, jaxlib 0.4.38 (the plain CPU wheel)
-and numpy 2.4.6 on Python 3.11. The seed is fixed (`SEED`). 1500 steps take 13 minutes on 2 free cores
-and took 26 on 2 cores with other work.
+Needs jax and numpy from PyPI, no network: tested with jax 0.4.38, jaxlib 0.4.38 (the plain CPU
+wheel) and numpy 2.4.6 on Python 3.11. The seed is fixed (`SEED`). 1500 steps take 13 minutes on 2
+free cores and took 26 on 2 cores with other work.
 
-The score counts the questions of `questions.json`, which training never sees (`check_held_out`), whose
-most likely answer, with the template and system text of the Modelfile, names the wanted command first:
-39 of 40. The script computes it with the rounded weights; ctransformers 0.2.27 gives the same answers.
+The score counts the questions of `questions.json`, which training never sees (`check_held_out`),
+whose most likely answer, with the template and system text of the Modelfile, names the wanted
+command first: 39 of 40. The script computes it with the rounded weights; ctransformers 0.2.27 gives
+the same answers.
 """
 
 from __future__ import annotations
