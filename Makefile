@@ -20,7 +20,7 @@ check: $(VENV)/.ready ## lint, types, and the tests with branch coverage
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
-COVERAGE := 90
+COVERAGE := 95
 
 bench: $(VENV)/.ready ## the figures, beside the peers that are installed; BENCH='--size 512 pull'
 	PYTHONPATH=registry-fixtures $(BIN)/python -m tests.bench $(BENCH)
