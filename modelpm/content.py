@@ -37,6 +37,33 @@ class Fetcher(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """Where the bytes of one blob go, in any order and from several threads."""
+
+    def missing(self) -> list[tuple[int, int]]:
+        """The ranges [start, stop) that are not here yet, in order.
+
+        Raises where nothing is to come any more; whoever waits asks now and then.
+        """
+        ...
+
+    def write(self, offset: int, chunk: bytes) -> None:
+        """Take bytes that begin at `offset`. Each byte is written once."""
+        ...
+
+
+@runtime_checkable
+class Downloader(Fetcher, Protocol):
+    """A place that knows by itself how its bytes come fastest."""
+
+    def download(self, desc: Descriptor, sink: Sink) -> None:
+        """Bring all that the sink misses. UNVERIFIED, but no byte more than `desc.size`.
+
+        Raises as `fetch`, and DigestMismatchError when the size turns out to be another.
+        """
+        ...
+
+
 @runtime_checkable
 class RangeFetcher(Fetcher, Protocol):
     """Bytes can be read from here in any order, several streams at a time."""

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
 from modelpm.content import (
+    Downloader,
     Fetcher,
     Moved,
     Observer,
     Settled,
+    Sink,
     Source,
     Step,
     Target,
@@ -125,7 +127,7 @@ class _Leaves:
     def _copy_leaf(self, leaf: Descriptor) -> None:
         present = self.target.exists(leaf)
         if not present:
-            self.target.push(leaf, _Metered(self.source, self.observe, self.stopping))
+            self.target.push(leaf, _metered(self.source, self.observe, self.stopping))
         self.observe(Settled(leaf, present))
 
 
@@ -155,6 +157,43 @@ class _Metered:
         with self.source.fetch(desc, offset) as stream:
             self.observe(Moved(desc, offset))
             yield cast("BinaryIO", _MeteredStream(self, desc, offset, stream))
+
+
+@dataclass(frozen=True, slots=True)
+class _MeteredDownloader(_Metered):
+    """The same of a source that brings its bytes itself."""
+
+    source: Downloader
+
+    def download(self, desc: Descriptor, sink: Sink) -> None:
+        self.source.download(desc, _MeteredSink(self, desc, sink))
+
+
+def _metered(source: Fetcher, observe: Observer, stopping: threading.Event) -> _Metered:
+    if isinstance(source, Downloader):
+        return _MeteredDownloader(source, observe, stopping)
+    return _Metered(source, observe, stopping)
+
+
+class _MeteredSink:
+    def __init__(self, meter: _Metered, desc: Descriptor, sink: Sink) -> None:
+        self._meter, self._desc, self._sink = meter, desc, sink
+        self._lock = threading.Lock()
+        self._offset = desc.size - sum(stop - start for start, stop in sink.missing())
+        meter.observe(Moved(desc, self._offset))
+
+    def missing(self) -> list[tuple[int, int]]:
+        if self._meter.stopping.is_set():
+            raise _StoppedError
+        return self._sink.missing()
+
+    def write(self, offset: int, chunk: bytes) -> None:
+        if self._meter.stopping.is_set():
+            raise _StoppedError
+        self._sink.write(offset, chunk)
+        with self._lock:  # so that what is told never goes back
+            self._offset += len(chunk)
+            self._meter.observe(Moved(self._desc, self._offset))
 
 
 class _MeteredStream:

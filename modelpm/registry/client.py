@@ -27,7 +27,7 @@ from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.connection import POOLS, checked_ca, speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
-from modelpm.registry.limits import Attempts, Limits
+from modelpm.registry.limits import Attempts, Budget, Limits
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
 
@@ -124,6 +124,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.clock = clock
         self.session = _Session()
         self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
+        self.budget = Budget(limits, sleep, clock)
         self._sleep = sleep
         self._on_wait = on_wait
         self._verify = True if ca_file is None else checked_ca(ca_file)

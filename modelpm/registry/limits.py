@@ -4,6 +4,7 @@ Source of the figures: what registries and their clients do. All can be set, so 
 """
 
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,9 @@ from email.utils import parsedate_to_datetime
 
 _QUICK_ATTEMPTS = 3
 _QUICK_BACKOFF = 0.1
+_LOOK = 0.1
+_PIECE = 2**20
+_LEAST_PIECE = 2**10
 _RANDOM = secrets.SystemRandom()
 
 
@@ -48,6 +52,10 @@ class Limits:
     """A stream below so many bytes a second is as good as stalled."""
     slow_window: float = 60.0
     """Seconds over which `slow_rate` is measured."""
+    connections: int = 8
+    """Streams at once, of all blobs together."""
+    rate: int = 0
+    """Bytes of blobs a second, of all streams together; 0 is as fast as they come."""
 
 
 class Attempts:
@@ -95,6 +103,46 @@ class Attempts:
         start = min(_QUICK_BACKOFF, self._limits.backoff) if quick else self._limits.backoff
         longest = min(start * 2 ** (self._failed - 1), self._limits.backoff_max)
         return float(longest) * _RANDOM.uniform(0.5, 1.0)
+
+
+class Budget:
+    """What all streams from one registry share: connections, and bytes a second."""
+
+    def __init__(
+        self, limits: Limits, sleep: Callable[[float], None], clock: Callable[[], float]
+    ) -> None:
+        self.connections = max(1, limits.connections)
+        self.piece = min(_PIECE, max(_LEAST_PIECE, limits.rate // 10)) if limits.rate else _PIECE
+        """Bytes to read at a time: with a rate so few that no wait is long."""
+        self._free = threading.Semaphore(self.connections)
+        self._rate = limits.rate
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due = 0.0
+
+    def acquire(self, alive: Callable[[], object]) -> None:
+        """Wait for a connection. `alive` is called meanwhile, and may raise to end the wait."""
+        while not self._free.acquire(timeout=_LOOK):
+            alive()
+
+    def try_acquire(self) -> bool:
+        """Take a connection if one is free."""
+        return self._free.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Give a connection back."""
+        self._free.release()
+
+    def spend(self, count: int) -> None:
+        """Tell of bytes that came; waits as long as the rate demands."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = self._clock()
+            self._due = max(self._due, now) + count / self._rate
+            pause = self._due - now
+        self._sleep(pause)
 
 
 class Pace:

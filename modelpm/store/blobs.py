@@ -1,38 +1,45 @@
 """A blob lies under its digest only if its bytes have that digest.
 
     blobs/<algorithm>/<hex>     whole, verified, read-only
-    ingest/<algorithm>-<hex>    arriving; the next attempt goes on where this one ended
+    ingest/<algorithm>-<hex>    arriving, see `ingest.py`; the next attempt goes on with it
 
 A published blob is *sealed*: its time of modification is SEAL. Whoever writes into it afterwards
-breaks the seal, and a blob without a seal is hashed before it is believed. The bytes that an
-interrupted attempt left are never trusted: they are hashed again before more are asked for.
+breaks the seal, and a blob without a seal is hashed before it is believed.
 """
 
 import contextlib
 import hashlib
 import io
 import os
-import queue
 import re
 import secrets
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from modelpm.content import Fetcher, Observer, Waiting, verify_digest, verify_size
+from modelpm.content import (
+    Downloader,
+    Fetcher,
+    Observer,
+    Waiting,
+    read,
+    verify_digest,
+    verify_size,
+)
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.store.files import Files, listing, open_regular, store_errors
+from modelpm.store.ingest import CHUNK, Ingest, journal_path
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-CHUNK = 2**20
-QUEUED_CHUNKS = 8
+SMALL = 2**16
+"""Bytes: a blob up to this is verified in memory before it touches the disk, and not resumed."""
+
 PATIENCE = 120.0
 """Seconds that another process's draft may stand still before this one begins its own."""
 
@@ -41,7 +48,8 @@ SEAL = 1
 
 _POLL = 0.1
 _HEX = frozenset("0123456789abcdef")
-_INGEST = re.compile(r"(sha256|sha512)-([a-f0-9]+)(?:\.[a-f0-9]{16})?")
+_INGEST = re.compile(r"(sha256|sha512)-([a-f0-9]+)(?:\.[a-f0-9]{16})?(?:\.journal)?")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Blobs:
         self.may_seal = False
         """True once the store is known to be ours to write."""
         self.patience = PATIENCE
+        self.small = SMALL
 
     def path(self, digest: Digest) -> Path:
         """Where the blob with this digest lies, if it is here."""
@@ -137,70 +146,68 @@ class Blobs:
     def take(self, desc: Descriptor, source: Fetcher) -> None:
         """Bring the blob in from `source`, resuming what an earlier attempt left.
 
-        One process at a time works on a digest; others wait and find it there. Raises
-        DigestMismatchError when the bytes are wrong; then they are gone.
+        One process at a time works on a digest; others wait and find it there. Bytes that turn out
+        wrong are asked for once more, all of them. Raises DigestMismatchError when they are wrong
+        again, or too many or too few; then they are gone.
         """
         with self._draft(desc) as draft:
             if draft is None:
                 return
             fd, path = draft
-            start = os.fstat(fd).st_size
-            if not 0 < start <= desc.size:
-                self._receive(fd, path, desc, source, 0)
-            else:
-                try:
-                    self._receive(fd, path, desc, source, start)
-                except DigestMismatchError:
-                    # The fault may lie in what the earlier attempt left: once more, from nothing.
-                    self._receive(fd, path, desc, source, 0)
+            try:
+                if desc.size <= self.small:
+                    content = self._read_small(desc, source)
+                    self._files.truncate(fd, path, 0)
+                    self._files.write(fd, path, content)
+                elif not self._receive(fd, path, desc, source):
+                    self._receive(fd, path, desc, source, last=True)
+            except DigestMismatchError:
+                self._files.remove(path)
+                raise
             final = self.path(desc.digest)
             if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
                 self._files.move(final, self._trash / secrets.token_hex(8))
             self._files.publish(fd, path, final, mtime=SEAL)
+            if desc.size > self.small:
+                self._files.remove(journal_path(path))
 
-    def _receive(self, fd: int, path: Path, desc: Descriptor, source: Fetcher, start: int) -> None:
-        """Fill the draft from byte `start` on and check the whole of it.
-
-        Raises DigestMismatchError; what a fresh attempt brought is then deleted.
-        """
-        self._files.truncate(fd, path, start)
-        hasher = _Hasher(desc.digest.algorithm)
+    def _read_small(self, desc: Descriptor, source: Fetcher) -> bytes:
         try:
-            with store_errors("reading", path):
-                _hash_prefix(hasher, fd, start)
-            size = start + self._stream(fd, path, desc, source, start, hasher)
-        finally:
-            actual = Digest(desc.digest.algorithm, hasher.finish())
-        try:
-            verify_size(desc, size)
-            verify_digest(desc, actual)
+            return read(source, desc, self.small)
         except DigestMismatchError:
-            if not start:
-                self._files.remove(path)
-            raise
+            return read(source, desc, self.small)
 
-    def _stream(
-        self, fd: int, path: Path, desc: Descriptor, source: Fetcher, start: int, hasher: "_Hasher"
-    ) -> int:
-        """Copy from the source until its end, or until one byte too many; the bytes copied."""
-        count = 0
-        left = desc.size - start
-        if left == 0 and desc.size:
-            return 0
-        with source.fetch(desc, start) as stream:
-            while count <= left and (chunk := stream.read(min(CHUNK, left - count + 1))):
-                count += len(chunk)
-                if count > left:
-                    break
-                hasher.update(chunk)
-                self._files.write(fd, path, chunk)
-        return count
+    def _receive(
+        self, fd: int, path: Path, desc: Descriptor, source: Fetcher, *, last: bool = False
+    ) -> bool:
+        """Fill the draft and hash it; whether its bytes are right.
+
+        Wrong ones are deleted, and where it was the `last` attempt DigestMismatchError is raised;
+        it is raised in any case where there are too many or too few.
+        """
+        with (
+            self._files.reopen(journal_path(path), create=True) as journal,
+            Ingest(fd, path, journal, desc, self._files, boot_id()) as ingest,
+        ):
+            try:
+                if isinstance(source, Downloader):
+                    source.download(desc, ingest)
+                else:
+                    _copy(source, desc, ingest)
+                ingest.verify()
+            except DigestMismatchError:
+                self._files.truncate(journal, journal_path(path), 0)
+                if last or ingest.missing():
+                    self._files.remove(journal_path(path))
+                    raise
+                return False
+        return True
 
     @contextlib.contextmanager
     def _draft(self, desc: Descriptor) -> Iterator[tuple[int, Path] | None]:
         """The ingest file of a blob, locked; None when the blob has come in meanwhile.
 
-        Waits for another process as long as that one's file grows. Where locks do not work, or
+        Waits for another process as long as that one writes. Where locks do not work, or
         the other does nothing for too long, the attempt gets a file of its own.
         """
         path = self._ingest / f"{desc.digest.algorithm}-{desc.digest.hex}"
@@ -223,8 +230,8 @@ class Blobs:
                 state = os.fstat(fd)
             if other is None:
                 self._observe(Waiting(0.0, f"another process is fetching {desc.digest.short}"))
-            if other != (state.st_ino, state.st_size):
-                other = (state.st_ino, state.st_size)
+            if other != (state.st_ino, state.st_mtime_ns):
+                other = (state.st_ino, state.st_mtime_ns)
                 patient_until = time.monotonic() + self.patience
             elif time.monotonic() > patient_until:
                 path = own
@@ -243,12 +250,16 @@ class Blobs:
         for path, state in listing(self._ingest):
             match = _INGEST.fullmatch(path.name)
             digest = Digest(match[1], match[2]) if match else None
-            yield digest, Stored(path, state.st_size)
+            # A draft has holes, which take no place.
+            blocks = getattr(state, "st_blocks", state.st_size) * 512
+            yield digest, Stored(path, min(state.st_size, blocks))
 
     def remove_draft(self, path: Path) -> bool:
         """Delete an ingest file, unless a process is working on it or it is gone."""
         if path.is_symlink() or not path.is_file():
             return self._files.remove(path)
+        if path.suffix == ".journal" and path.with_suffix("").is_file():
+            return self.remove_draft(path.with_suffix("")) and self._files.remove(path)
         with self._files.reopen(path, create=True) as fd:  # made again if it went just now
             idle = self._files.try_lock(fd, path, exclusive=True) and _is_same(fd, path)
             return idle and self._files.remove(path)
@@ -275,37 +286,28 @@ class _Reader(io.FileIO):
             return super().readinto(buffer)
 
 
-class _Hasher:
-    """A digest computed in a thread of its own, so that it costs the transfer no time."""
+def _copy(source: Fetcher, desc: Descriptor, ingest: Ingest) -> None:
+    """Bring what is missing by one stream after the other.
 
-    def __init__(self, algorithm: str) -> None:
-        self._hash = hashlib.new(algorithm)
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(QUEUED_CHUNKS)
-        self._thread = threading.Thread(target=self._run, name="hasher", daemon=True)
-        self._thread.start()
-
-    def update(self, chunk: bytes) -> None:
-        self._chunks.put(chunk)
-
-    def finish(self) -> str:
-        """The hex digest of all that was put; ends the thread."""
-        self._chunks.put(None)
-        self._thread.join()
-        return self._hash.hexdigest()
-
-    def _run(self) -> None:
-        while (chunk := self._chunks.get()) is not None:
-            self._hash.update(chunk)
+    Raises DigestMismatchError where there are more bytes than the descriptor says, or fewer.
+    """
+    for start, stop in ingest.missing():
+        position = start
+        with source.fetch(desc, start) as stream:
+            while position < stop and (chunk := stream.read(min(CHUNK, stop - position))):
+                ingest.write(position, chunk)
+                position += len(chunk)
+            more = len(stream.read(1)) if position == desc.size else 0
+        if position < stop or more:
+            verify_size(desc, position + more)
 
 
-def _hash_prefix(hasher: _Hasher, fd: int, size: int) -> None:
-    os.lseek(fd, 0, os.SEEK_SET)
-    while size:
-        chunk = os.read(fd, min(CHUNK, size))
-        if not chunk:
-            break
-        hasher.update(chunk)
-        size -= len(chunk)
+def boot_id() -> bytes:
+    """What this start of the machine is called; empty where that is not known."""
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:
+        return b""
 
 
 def _is_same(fd: int, path: Path) -> bool:

@@ -97,6 +97,21 @@ class Files:
             while view:
                 view = view[os.write(fd, view) :]
 
+    def write_at(self, fd: int, path: Path, content: bytes, offset: int) -> None:
+        """Write all of `content` at an offset, wherever the descriptor is; for several threads."""
+        with store_errors("writing", path):
+            self._before("write", path)
+            view = memoryview(content)
+            while view:
+                count = os.pwrite(fd, view, offset)
+                view, offset = view[count:], offset + count
+
+    def flush(self, fd: int, path: Path) -> None:
+        """Bring what was written to the disk, while more may be written."""
+        with store_errors("syncing", path):
+            self._before("fsync", path)
+            getattr(os, "fdatasync", os.fsync)(fd)
+
     def truncate(self, fd: int, path: Path, size: int) -> None:
         """Cut or grow the file to `size` bytes and go to that position."""
         with store_errors("truncating", path):

@@ -40,10 +40,12 @@ class Garbage:
 
     def still(self, later: "Garbage") -> "Garbage":
         """The part of this plan that is in a later one as well."""
-        blobs, drafts, strays = set(later.blobs), set(later.drafts), set(later.strays)
+        # A draft by its path alone: what the disk gives it shows with some delay.
+        drafts = {file.path for file in later.drafts}
+        blobs, strays = set(later.blobs), set(later.strays)
         return Garbage(
             tuple(pair for pair in self.blobs if pair in blobs),
-            tuple(file for file in self.drafts if file in drafts),
+            tuple(file for file in self.drafts if file.path in drafts),
             tuple(file for file in self.strays if file in strays),
         )
 

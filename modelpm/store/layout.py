@@ -25,7 +25,7 @@ from modelpm.errors import ContentError, InvalidManifestError, NotFoundError, St
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.oci.manifest import is_manifest, load_json
 from modelpm.store import gc
-from modelpm.store.blobs import Blobs, Stored
+from modelpm.store.blobs import Blobs, Stored, boot_id
 from modelpm.store.check import Problem, check
 from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
@@ -39,7 +39,6 @@ _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
 _OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
 _DRAFT = re.compile(r"\.(?:oci-layout|modelpm\.json|index\.json)\.[a-f0-9]{16}")
 _NOTE = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRUST_SECONDS = 24 * 3600
 _WORTH_A_NOTE = 2**20
 
@@ -103,7 +102,7 @@ class Store:
         self._prepare_if_ours()
         path = self._blobs.path(desc.digest)
         note = self._note(desc.digest)
-        boot = _boot_id()
+        boot = boot_id()
         if not (_is_trusted(note, boot) and self._blobs.exists(desc)):
             self._blobs.verify(desc)
         if self._prepared:
@@ -118,7 +117,7 @@ class Store:
         if not self.exists(desc):
             self._blobs.take(desc, source)
             if desc.size >= _WORTH_A_NOTE:
-                self._files.touch(self._note(desc.digest), _boot_id())
+                self._files.touch(self._note(desc.digest), boot_id())
 
     def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
         """Point a name at a manifest, durably. The last step of every pull.
@@ -312,13 +311,6 @@ class Store:
         aside = self.root / "trash" / secrets.token_hex(8)
         self._files.move(path, aside)
         return aside
-
-
-def _boot_id() -> bytes:
-    try:
-        return _BOOT_ID.read_bytes().strip()
-    except OSError:
-        return b""
 
 
 def _is_trusted(note: Path, boot: bytes) -> bool:
