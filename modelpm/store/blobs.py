@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -32,7 +32,7 @@ from modelpm.content import (
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.store.files import Files, listing, open_regular, store_errors
-from modelpm.store.ingest import CHUNK, Ingest, journal_path
+from modelpm.store.ingest import CHUNK, FLUSH_BYTES, Ingest, discard, journal_path
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -47,9 +47,11 @@ SEAL = 1
 """Seconds after the epoch: no file gets this time of modification by being written."""
 
 _POLL = 0.1
+_FILE_OVERHEAD = 2**14
+"""Bytes that a file takes beside its content, at most, as long as it is small."""
+
 _HEX = frozenset("0123456789abcdef")
 _INGEST = re.compile(r"(sha256|sha512)-([a-f0-9]+)(?:\.[a-f0-9]{16})?(?:\.journal)?")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Blobs:
         """True once the store is known to be ours to write."""
         self.patience = PATIENCE
         self.small = SMALL
+        self.flush_bytes = FLUSH_BYTES
 
     def path(self, digest: Digest) -> Path:
         """Where the blob with this digest lies, if it is here."""
@@ -143,6 +146,27 @@ class Blobs:
         except FileNotFoundError:
             raise NotFoundError(f"the store has no blob {digest}") from None
 
+    def require_room(self, descs: Iterable[Descriptor]) -> None:
+        """Raises StoreError unless the disk has room for what of these is not here yet."""
+        wanted = {desc.digest: desc for desc in descs if self.size(desc.digest) != desc.size}
+        needed = 0
+        for desc in wanted.values():
+            left = max(0, desc.size - self._arrived(desc.digest))
+            needed += left + left // 100 + _FILE_OVERHEAD
+        free = self._files.free(self._folder) if needed else 0
+        if needed > free:
+            raise StoreError(
+                f"{self._folder.parent} has too little room: {needed:,} bytes are needed and"
+                f" {free:,} are free (free some: modelpm prune --dry-run)"
+            )
+
+    def _arrived(self, digest: Digest) -> int:
+        """Bytes on the disk that the next attempt to bring a blob will use or free."""
+        try:
+            return _allocated(self._draft_path(digest).lstat())
+        except OSError:
+            return 0
+
     def take(self, desc: Descriptor, source: Fetcher) -> None:
         """Bring the blob in from `source`, resuming what an earlier attempt left.
 
@@ -154,28 +178,39 @@ class Blobs:
             if draft is None:
                 return
             fd, path = draft
-            try:
-                if desc.size <= self.small:
-                    content = self._read_small(desc, source)
-                    self._files.truncate(fd, path, 0)
-                    self._files.write(fd, path, content)
-                elif not self._receive(fd, path, desc, source):
-                    self._receive(fd, path, desc, source, last=True)
-            except DigestMismatchError:
-                self._files.remove(path)
-                raise
-            final = self.path(desc.digest)
-            if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
-                self._files.move(final, self._trash / secrets.token_hex(8))
-            self._files.publish(fd, path, final, mtime=SEAL)
+            if desc.size <= self.small:
+                content = self._read_small(path, desc, source)
+                self._files.truncate(fd, path, 0)
+                self._files.write(fd, path, content)
+            elif not self._receive(fd, path, desc, source):
+                self._receive(fd, path, desc, source, last=True)
+            self._commit(fd, path, self.path(desc.digest))
             if desc.size > self.small:
                 self._files.remove(journal_path(path))
 
-    def _read_small(self, desc: Descriptor, source: Fetcher) -> bytes:
+    def _commit(self, fd: int, draft: Path, final: Path) -> None:
+        """Seal what is verified and give it its name; what cannot be synced is deleted."""
+        if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
+            self._files.move(final, self._trash / secrets.token_hex(8))
+        self._files.set_mtime(fd, draft, SEAL, sync=False)
+        try:
+            self._files.sync(fd, draft)
+        except StoreError:
+            with contextlib.suppress(StoreError):
+                discard(self._files, draft)
+            raise
+        self._files.publish(draft, final)
+        # Not before the rename: a draft that a kill leaves must be open to its owner.
+        self._files.make_read_only(fd, final)
+
+    def _read_small(self, path: Path, desc: Descriptor, source: Fetcher) -> bytes:
+        with contextlib.suppress(DigestMismatchError):
+            return read(source, desc, self.small)
         try:
             return read(source, desc, self.small)
         except DigestMismatchError:
-            return read(source, desc, self.small)
+            self._files.remove(path)
+            raise
 
     def _receive(
         self, fd: int, path: Path, desc: Descriptor, source: Fetcher, *, last: bool = False
@@ -185,23 +220,26 @@ class Blobs:
         Wrong ones are deleted, and where it was the `last` attempt DigestMismatchError is raised;
         it is raised in any case where there are too many or too few.
         """
-        with (
-            self._files.reopen(journal_path(path), create=True) as journal,
-            Ingest(fd, path, journal, desc, self._files, boot_id()) as ingest,
-        ):
+        with self._files.reopen(journal_path(path), create=True) as journal:
+            arrived = False
             try:
-                if isinstance(source, Downloader):
-                    source.download(desc, ingest)
-                else:
-                    _copy(source, desc, ingest)
-                ingest.verify()
+                with Ingest(fd, path, journal, desc, self._files, self.flush_bytes) as ingest:
+                    if isinstance(source, Downloader):
+                        source.download(desc, ingest)
+                    else:
+                        _copy(source, desc, ingest)
+                    arrived = not ingest.missing()
+                    ingest.verify()
             except DigestMismatchError:
-                self._files.truncate(journal, journal_path(path), 0)
-                if last or ingest.missing():
-                    self._files.remove(journal_path(path))
+                if last or not arrived:
+                    discard(self._files, path)
                     raise
+                self._files.truncate(journal, journal_path(path), 0)
                 return False
         return True
+
+    def _draft_path(self, digest: Digest) -> Path:
+        return self._ingest / f"{digest.algorithm}-{digest.hex}"
 
     @contextlib.contextmanager
     def _draft(self, desc: Descriptor) -> Iterator[tuple[int, Path] | None]:
@@ -210,7 +248,7 @@ class Blobs:
         Waits for another process as long as that one writes. Where locks do not work, or
         the other does nothing for too long, the attempt gets a file of its own.
         """
-        path = self._ingest / f"{desc.digest.algorithm}-{desc.digest.hex}"
+        path = self._draft_path(desc.digest)
         own = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         path = path if self.trust_locks else own
         other: tuple[int, int] | None = None
@@ -246,23 +284,27 @@ class Blobs:
                 yield digest, Stored(path, state.st_size)
 
     def drafts(self) -> Iterator[tuple[Digest | None, Stored]]:
-        """What lies in `ingest/`; with None for what is no draft of a blob."""
-        for path, state in listing(self._ingest):
+        """What lies in `ingest/`; with None for what is no draft of a blob.
+
+        A journal counts with its draft; one whose draft is gone stands for itself.
+        """
+        found = dict(listing(self._ingest))
+        for path, state in found.items():
+            if path.suffix == ".journal" and path.with_suffix("") in found:
+                continue
             match = _INGEST.fullmatch(path.name)
             digest = Digest(match[1], match[2]) if match else None
-            # A draft has holes, which take no place.
-            blocks = getattr(state, "st_blocks", state.st_size) * 512
-            yield digest, Stored(path, min(state.st_size, blocks))
+            journal = found.get(journal_path(path))
+            size = _allocated(state) + (journal.st_size if journal else 0)
+            yield digest, Stored(path, size)
 
     def remove_draft(self, path: Path) -> bool:
-        """Delete an ingest file, unless a process is working on it or it is gone."""
+        """Delete a draft and its journal, unless a process is working on it or it is gone."""
         if path.is_symlink() or not path.is_file():
-            return self._files.remove(path)
-        if path.suffix == ".journal" and path.with_suffix("").is_file():
-            return self.remove_draft(path.with_suffix("")) and self._files.remove(path)
+            return discard(self._files, path)
         with self._files.reopen(path, create=True) as fd:  # made again if it went just now
             idle = self._files.try_lock(fd, path, exclusive=True) and _is_same(fd, path)
-            return idle and self._files.remove(path)
+            return idle and discard(self._files, path)
 
     def trash(self) -> Iterator[Stored]:
         """What a killed prune had set aside."""
@@ -302,12 +344,9 @@ def _copy(source: Fetcher, desc: Descriptor, ingest: Ingest) -> None:
             verify_size(desc, position + more)
 
 
-def boot_id() -> bytes:
-    """What this start of the machine is called; empty where that is not known."""
-    try:
-        return _BOOT_ID.read_bytes().strip()
-    except OSError:
-        return b""
+def _allocated(state: os.stat_result) -> int:
+    """Bytes that a file takes on the disk: holes take none."""
+    return min(state.st_size, getattr(state, "st_blocks", state.st_size) * 512)
 
 
 def _is_same(fd: int, path: Path) -> bool:

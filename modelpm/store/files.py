@@ -1,8 +1,8 @@
 """How a file becomes durable, and how processes keep out of each other's way.
 
-This is the only code that writes inside a store. Every change of the file system goes through one
-method of `Files`, which first calls `before(operation, path)`: tests make that call die or fail at
-the k-th operation, and so prove what a crash leaves behind.
+This is the only code that writes inside a store. Every change of the file system happens within
+`Files.change`, which first calls `before(operation, path)`: tests make that call die or fail at
+the k-th operation, or write down every change, and so prove what a crash leaves behind.
 
 The order that makes a file durable: write under a name of one's own, fsync the file, rename,
 fsync the folder. A failed fsync is a failure: it is never tried again on the same file.
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import sys
 import time
@@ -29,6 +30,8 @@ LOCK_WAIT = 60.0
 _OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 Before = Callable[[str, Path], None]
 
 
@@ -43,6 +46,16 @@ class Files:
         self._before = before
         self.lock_wait = LOCK_WAIT
 
+    @contextlib.contextmanager
+    def change(self, operation: str, path: Path, *_details: object) -> Iterator[None]:
+        """What every change happens within.
+
+        The details are what it takes to do it again: the offset (None: where the descriptor is)
+        and the content of a write, the size of a truncate, the target of a rename, and so on.
+        """
+        self._before(operation, path)
+        yield
+
     def make_folder(self, path: Path) -> None:
         """Create a folder and its parents, durably; one that is there is fine, a link is not."""
         with store_errors("creating the folder", path):
@@ -52,8 +65,8 @@ class Files:
                 return
             if not path.parent.is_dir():
                 self.make_folder(path.parent)
-            self._before("mkdir", path)
-            path.mkdir(exist_ok=True)
+            with self.change("mkdir", path):
+                path.mkdir(exist_ok=True)
             self.sync_folder(path.parent)
 
     def replace(self, path: Path, content: bytes) -> None:
@@ -62,7 +75,8 @@ class Files:
         try:
             with self.create(draft) as fd:
                 self.write(fd, draft, content)
-                self.publish(fd, draft, path)
+                self.sync(fd, draft)
+                self.publish(draft, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 draft.unlink()
@@ -71,8 +85,7 @@ class Files:
     @contextlib.contextmanager
     def create(self, path: Path) -> Iterator[int]:
         """A new file to write, which must not exist yet; the descriptor closes at the end."""
-        with store_errors("creating", path):
-            self._before("create", path)
+        with store_errors("creating", path), self.change("create", path):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o644)
         with _closing(fd, path):
             yield fd
@@ -80,76 +93,58 @@ class Files:
     @contextlib.contextmanager
     def reopen(self, path: Path, *, create: bool = False) -> Iterator[int]:
         """A regular file to go on writing, from its start; made where asked and not there."""
-        with store_errors("opening", path):
-            if create:
-                self._before("create", path)
-            how = os.O_RDWR | (os.O_CREAT if create else 0)
+        how = os.O_RDWR | (os.O_CREAT if create else 0)
+        creating = self.change("create", path) if create else contextlib.nullcontext()
+        with store_errors("opening", path), creating:
             fd = os.open(path, how | _NON_BLOCKING | _OPEN, 0o644)
         with _closing(fd, path):
             _require_regular(fd, path)
             yield fd
 
-    def write(self, fd: int, path: Path, content: bytes | memoryview) -> None:
+    def write(self, fd: int, path: Path, content: bytes) -> None:
         """Append all of `content` at the descriptor's position."""
-        with store_errors("writing", path):
-            self._before("write", path)
+        with store_errors("writing", path), self.change("write", path, None, content):
             view = memoryview(content)
             while view:
                 view = view[os.write(fd, view) :]
 
     def write_at(self, fd: int, path: Path, content: bytes, offset: int) -> None:
         """Write all of `content` at an offset, wherever the descriptor is; for several threads."""
-        with store_errors("writing", path):
-            self._before("write", path)
+        with store_errors("writing", path), self.change("write", path, offset, content):
             view = memoryview(content)
             while view:
                 count = os.pwrite(fd, view, offset)
                 view, offset = view[count:], offset + count
 
-    def flush(self, fd: int, path: Path) -> None:
-        """Bring what was written to the disk, while more may be written."""
-        with store_errors("syncing", path):
-            self._before("fsync", path)
-            getattr(os, "fdatasync", os.fsync)(fd)
-
     def truncate(self, fd: int, path: Path, size: int) -> None:
         """Cut or grow the file to `size` bytes and go to that position."""
-        with store_errors("truncating", path):
-            self._before("truncate", path)
+        with store_errors("truncating", path), self.change("truncate", path, size):
             os.ftruncate(fd, size)
             os.lseek(fd, size, os.SEEK_SET)
 
-    def publish(self, fd: int, draft: Path, path: Path, *, mtime: int | None = None) -> None:
-        """Make the open draft durable under its final name.
+    def sync(self, fd: int, path: Path) -> None:
+        """Bring a file to the disk. After a failure it reads well and may be nothing there."""
+        with store_errors("syncing", path), self.change("fsync", path):
+            os.fsync(fd)
 
-        With `mtime` (seconds) the file becomes read-only and gets that time of modification. A
-        draft that could not be synced is deleted.
-        """
+    def sync_data(self, fd: int, path: Path) -> None:
+        """Bring its bytes to the disk, while more may be written."""
+        with store_errors("syncing", path), self.change("fsync", path):
+            getattr(os, "fdatasync", os.fsync)(fd)
+
+    def publish(self, draft: Path, path: Path) -> None:
+        """Give a synced draft its final name, durably."""
         with store_errors("committing", path):
-            if mtime is not None:
-                os.utime(fd, (mtime, mtime))
-            try:
-                self._before("fsync", draft)
-                os.fsync(fd)
-            except OSError:
-                # It reads well from memory and may be nothing on disk: nobody may go on with it.
-                with contextlib.suppress(OSError):
-                    draft.unlink()
-                raise
-            self._before("rename", path)
-            draft.replace(path)
-            if mtime is not None:
-                # Not before the rename: a draft that a kill leaves must be open to its owner.
-                with contextlib.suppress(OSError):
-                    os.fchmod(fd, 0o444)
+            with self.change("rename", draft, path):
+                draft.replace(path)
             self.sync_folder(path.parent)
 
     def move(self, source: Path, target: Path) -> bool:
         """Rename within the store; durable only after `sync_folder`. False if it was gone."""
         with store_errors("moving", source):
-            self._before("move", source)
             try:
-                source.replace(target)
+                with self.change("move", source, target):
+                    source.replace(target)
             except FileNotFoundError:
                 return False
         return True
@@ -161,30 +156,33 @@ class Files:
                 inner = sorted(path.iterdir()) if _is_folder(path) else None
                 for child in inner or ():
                     self.remove(child)
-                self._before("remove", path)
-                if inner is None:
-                    path.unlink()
-                else:
-                    path.rmdir()
+                with self.change("remove", path):
+                    if inner is None:
+                        path.unlink()
+                    else:
+                        path.rmdir()
             except FileNotFoundError:
                 return False
         return True
 
     def set_mtime(self, fd: int, path: Path, mtime: int, *, sync: bool) -> None:
-        """Mark an open file; one that is not ours to mark stays as it is.
+        """Mark an open file (in seconds); one that is not ours to mark stays as it is.
 
         With `sync` its bytes come first: the mark must not outlive what it speaks of.
         """
-        with contextlib.suppress(OSError):
-            self._before("utime", path)
+        with contextlib.suppress(OSError), self.change("utime", path, mtime, sync):
             if sync:
                 os.fsync(fd)
             os.utime(fd, (mtime, mtime))
 
+    def make_read_only(self, fd: int, path: Path) -> None:
+        """Protect an open file from careless programs, where that can be done."""
+        with contextlib.suppress(OSError), self.change("chmod", path, 0o444):
+            os.fchmod(fd, 0o444)
+
     def touch(self, path: Path, content: bytes) -> None:
         """Write a small note whose loss does not matter: not durable, no lock needed."""
-        with contextlib.suppress(OSError):
-            self._before("touch", path)
+        with contextlib.suppress(OSError), self.change("touch", path, content):
             draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
             draft.write_bytes(content)
             draft.replace(path)
@@ -193,8 +191,7 @@ class Files:
         """Make the names in a folder durable."""
         if sys.platform == "win32":
             return
-        with store_errors("syncing", path):
-            self._before("fsync", path)
+        with store_errors("syncing", path), self.change("fsync", path):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)
@@ -239,6 +236,18 @@ class Files:
         with self.reopen(path) as one, self.reopen(path) as other:
             is_free = self.try_lock(one, path, exclusive=False)
             return not is_free or not self.try_lock(other, path, exclusive=True)
+
+    def free(self, path: Path) -> int:
+        """Bytes that may still be written to the file system of `path`."""
+        with store_errors("measuring", path):
+            return shutil.disk_usage(path).free
+
+    def boot_id(self) -> bytes:
+        """What this start of the machine is called; empty where that is not known."""
+        try:
+            return _BOOT_ID.read_bytes().strip()
+        except OSError:
+            return b""
 
 
 def listing(folder: Path) -> list[tuple[Path, os.stat_result]]:

@@ -25,7 +25,7 @@ from modelpm.errors import ContentError, InvalidManifestError, NotFoundError, St
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.oci.manifest import is_manifest, load_json
 from modelpm.store import gc
-from modelpm.store.blobs import Blobs, Stored, boot_id
+from modelpm.store.blobs import Blobs, Stored
 from modelpm.store.check import Problem, check
 from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
@@ -102,7 +102,7 @@ class Store:
         self._prepare_if_ours()
         path = self._blobs.path(desc.digest)
         note = self._note(desc.digest)
-        boot = boot_id()
+        boot = self._files.boot_id()
         if not (_is_trusted(note, boot) and self._blobs.exists(desc)):
             self._blobs.verify(desc)
         if self._prepared:
@@ -117,7 +117,7 @@ class Store:
         if not self.exists(desc):
             self._blobs.take(desc, source)
             if desc.size >= _WORTH_A_NOTE:
-                self._files.touch(self._note(desc.digest), boot_id())
+                self._files.touch(self._note(desc.digest), self._files.boot_id())
 
     def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
         """Point a name at a manifest, durably. The last step of every pull.
@@ -137,9 +137,14 @@ class Store:
 
     @contextlib.contextmanager
     def hold(self, descs: Iterable[Descriptor]) -> Iterator[None]:
-        """Keep these from being collected until the context ends."""
+        """Keep these from being collected until the context ends.
+
+        Raises StoreError where the disk has no room for those of them that are not here yet.
+        """
         self.prepare()
+        descs = list(descs)
         with self._leases.hold(desc.digest for desc in descs):
+            self._blobs.require_room(descs)
             yield
 
     def untag(self, names: set[str]) -> None:

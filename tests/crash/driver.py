@@ -37,12 +37,13 @@ from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
 from tests.memory import Memory
+from tests.store.drafts import draft_path, make_draft
 
 A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
 NOBODY = 65534
 MOST_POINTS = 2_000
 CODES = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
-HARMLESS = {"touch", "utime"}
+HARMLESS = {"touch", "utime", "chmod"}
 """Operations whose failure is no failure: what they write may be lost."""
 
 source = Memory()
@@ -89,9 +90,9 @@ def half_arrived(store: Store) -> None:
     prune(store)
     for number, desc in enumerate(source.graph(NEW).values()):
         if not store.exists(desc) and not is_manifest(desc):
-            draft = store.root / "ingest" / f"sha256-{desc.digest.hex}"
-            content = source.content[desc.digest][: desc.size // 2]
-            draft.write_bytes(content[:-1] + b"?" if number % 2 else content)
+            content, half = source.content[desc.digest], desc.size // 2
+            content = content[: half - 1] + b"?" + content[half:] if number % 2 else content
+            make_draft(draft_path(store.root, desc), content, (0, half))
 
 
 def damaged(store: Store) -> None:

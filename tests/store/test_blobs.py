@@ -20,6 +20,7 @@ from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from tests.memory import LAYER, Memory
 from tests.store.damage import HARMS, rewrite
+from tests.store.drafts import draft_path, make_draft
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -37,7 +38,7 @@ def source(memory: Memory) -> Memory:
 @pytest.fixture
 def draft(store: Store) -> Path:
     store.prepare()
-    return store.root / "ingest" / f"sha256-{BLOB.digest.hex}"
+    return draft_path(store.root, BLOB)
 
 
 def assert_in_place(store: Store) -> None:
@@ -47,21 +48,19 @@ def assert_in_place(store: Store) -> None:
     assert state.st_mtime == SEAL
     assert state.st_mode & 0o777 == 0o444
     assert list((store.root / "ingest").iterdir()) == []
-    assert threading.active_count() == 1 or not any(
-        thread.name == "hasher" for thread in threading.enumerate()
-    )
+    assert not {thread.name for thread in threading.enumerate()} & {"hasher", "flusher"}
 
 
 @pytest.mark.parametrize("size", [1, 2**20, len(CONTENT) - 1])
 def test_a_draft_is_gone_on_with(store: Store, source: Memory, draft: Path, size: int) -> None:
-    draft.write_bytes(CONTENT[:size])
+    make_draft(draft, CONTENT, (0, size))
     store.push(BLOB, source)
     assert source.fetched == [(BLOB.digest, size)]
     assert_in_place(store)
 
 
 def test_a_whole_draft_is_only_hashed(store: Store, source: Memory, draft: Path) -> None:
-    draft.write_bytes(CONTENT)
+    make_draft(draft, CONTENT, (0, len(CONTENT)))
     store.push(BLOB, source)
     assert source.fetched == []
     assert_in_place(store)
@@ -71,9 +70,9 @@ def test_a_whole_draft_is_only_hashed(store: Store, source: Memory, draft: Path)
 def test_a_draft_with_a_flipped_byte_means_one_clean_restart(
     store: Store, source: Memory, draft: Path, size: int
 ) -> None:
-    content = bytearray(CONTENT[:size])
+    content = bytearray(CONTENT)
     content[size // 2] ^= 1
-    draft.write_bytes(content)
+    make_draft(draft, bytes(content), synced=((0, size),))
     store.push(BLOB, source)
     assert [offset for _, offset in source.fetched] == [size, 0][size == len(CONTENT) :]
     assert_in_place(store)
@@ -83,7 +82,7 @@ def test_a_draft_with_a_flipped_byte_means_one_clean_restart(
 def test_a_draft_that_is_too_long_is_begun_again(
     store: Store, source: Memory, draft: Path, more: int
 ) -> None:
-    draft.write_bytes(CONTENT + b"x" * more)
+    make_draft(draft, CONTENT + b"x" * more, (0, len(CONTENT) + more))
     store.push(BLOB, source)
     assert source.fetched == [(BLOB.digest, 0)]
     assert_in_place(store)
@@ -140,13 +139,13 @@ class _Counted(io.BytesIO):
 def test_wrong_bytes_after_a_good_draft_cost_one_restart_and_then_an_error(
     store: Store, draft: Path
 ) -> None:
-    draft.write_bytes(CONTENT[:100])
+    make_draft(draft, CONTENT, (0, 100))
     wrong = CONTENT[:-1] + b"?"
     source = Served(wrong, wrong, wrong)
     with pytest.raises(DigestMismatchError):
         store.push(BLOB, source)
     assert source.offsets == [100, 0]
-    assert not draft.exists()
+    assert list(draft.parent.iterdir()) == []
     assert not store.exists(BLOB)
 
 
@@ -155,14 +154,14 @@ def test_too_many_bytes_end_one_past_the_size(store: Store, draft: Path) -> None
     with pytest.raises(DigestMismatchError, match="more than"):
         store.push(BLOB, source)
     assert source.given == len(CONTENT) + 1
-    assert not draft.exists()
+    assert list(draft.parent.iterdir()) == []
 
 
 def test_a_cut_connection_leaves_what_arrived(store: Store, draft: Path, source: Memory) -> None:
     cut = Served(CONTENT[:2_000_000], error=RegistryError("the connection was cut"))
     with pytest.raises(RegistryError):
         store.push(BLOB, cut)
-    assert draft.stat().st_size == 2_000_000
+    assert draft.stat().st_size == len(CONTENT)
     store.push(BLOB, source)
     assert source.fetched == [(BLOB.digest, 2_000_000)]
     assert_in_place(store)
@@ -171,7 +170,7 @@ def test_a_cut_connection_leaves_what_arrived(store: Store, draft: Path, source:
 def test_an_empty_blob_is_asked_for_and_verified(store: Store, memory: Memory) -> None:
     desc = memory.leaf(b"")
     with pytest.raises(DigestMismatchError):
-        store.push(desc, Served(b"x"))
+        store.push(desc, Served(b"x", b"x"))
     store.push(desc, memory)
     assert read(store, desc) == b""
 
@@ -325,7 +324,7 @@ def test_a_draft_that_another_gave_up_meanwhile_is_not_written(root: Path, sourc
 def test_a_draft_that_another_began_meanwhile_is_gone_on_with(root: Path, source: Memory) -> None:
     def act(path: Path) -> None:
         path.unlink()
-        path.write_bytes(CONTENT[:1_000])
+        make_draft(path, CONTENT, (0, 1_000))
 
     store = Store(root, files=Overtaken(act))
     store.push(BLOB, source)

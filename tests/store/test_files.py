@@ -39,25 +39,28 @@ def test_every_change_asks_before_it_happens(tmp_path: Path) -> None:
         files.write(fd, tmp_path / "a/b/draft", b"content")
         files.truncate(fd, tmp_path / "a/b/draft", 3)
         files.set_mtime(fd, tmp_path / "a/b/draft", 5, sync=True)
-        files.publish(fd, tmp_path / "a/b/draft", tmp_path / "a/b/final", mtime=1)
+        files.sync_data(fd, tmp_path / "a/b/draft")
+        files.write_at(fd, tmp_path / "a/b/draft", b"more", 100)
+        files.sync(fd, tmp_path / "a/b/draft")
+        files.publish(tmp_path / "a/b/draft", tmp_path / "a/b/final")
+        files.make_read_only(fd, tmp_path / "a/b/final")
     files.touch(tmp_path / "a/note", b"note")
     assert files.move(tmp_path / "a/b", tmp_path / "c")
     files.sync_folder(tmp_path)
     assert files.remove(tmp_path / "c")
     assert [line.split()[0] for line in seen] == [
         "mkdir", "fsync", "mkdir", "fsync", "create", "write", "truncate", "utime", "fsync",
-        "rename", "fsync", "touch", "move", "fsync", "remove", "remove",
+        "write", "fsync", "rename", "fsync", "chmod", "touch", "move", "fsync", "remove", "remove",
     ]  # fmt: skip
     assert (tmp_path / "a/note").read_bytes() == b"note"
 
 
-def test_what_cannot_be_synced_gets_no_name(tmp_path: Path) -> None:
+def test_a_sync_is_tried_and_heard_of(tmp_path: Path) -> None:
     """A pipe cannot: so this tells whether anybody tried."""
-    (tmp_path / "draft").write_bytes(b"content")
     reading, writing = os.pipe()
-    with pytest.raises(StoreError, match="Invalid argument"):
-        Files().publish(writing, tmp_path / "draft", tmp_path / "final")
-    assert list(tmp_path.iterdir()) == []
+    for sync in (Files().sync, Files().sync_data):
+        with pytest.raises(StoreError, match="Invalid argument"):
+            sync(writing, tmp_path / "draft")
     os.close(reading)
     os.close(writing)
     if sys.platform == "linux":
