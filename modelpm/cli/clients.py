@@ -13,12 +13,14 @@ from modelpm.oci.reference import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
     from modelpm.registry.credentials import CredentialSource
+    from modelpm.registry.limits import Limits
 
 
 def open_client(
     settings: Settings,
     observe: Observer = ignore,
     credentials: "CredentialSource | None" = None,
+    limits: "Limits | None" = None,
 ) -> Client:
     """The client that the global options describe."""
     return Client(
@@ -27,6 +29,7 @@ def open_client(
         plain_http=settings.plain_http,
         ca_file=settings.ca_file,
         credentials=credentials,
+        limits=limits,
         observe=observe,
     )
 

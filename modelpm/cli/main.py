@@ -196,15 +196,15 @@ def _tell(error: BaseException, message: str, code: int, settings: Settings) -> 
         # The terminal has written `^C` into a line.
         output.note("\n" * sys.stderr.isatty() + message, output.BLOCK)
     else:
-        output.note(_usage(error) + f"Error: {output.escape(message)}", output.BLOCK)
+        if isinstance(error, click.UsageError):
+            output.note(_usage(error), output.BLOCK)
+        output.report(error, message)
 
 
-def _usage(error: BaseException) -> str:
+def _usage(error: click.UsageError) -> str:
     """The lines that click puts before what is wrong with a command line."""
-    if not isinstance(error, click.UsageError):
-        return ""
     context = error.ctx or click.Context(PROGRAM, info_name="modelpm")
-    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n"
+    return f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n"
 
 
 def _flush(code: int) -> int:

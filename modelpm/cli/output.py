@@ -10,11 +10,12 @@ import json
 import os
 import re
 import sys
-import threading
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NoReturn, TextIO
+from itertools import zip_longest
+from typing import TextIO
 
 BLOCK = "\n\t"
 """What a block of text may keep: a licence, a template."""
@@ -35,7 +36,13 @@ _HOSTILE = re.compile(
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 _LEAST_BAR = 5
 _WIDEST = 200
-_SPARE = 3  # columns at the right that stay free: the terminal's `^C` must not break a line
+_CLEAR_LINE, _UP = "\x1b[K", "\x1b[A"
+_CLEAR_BLOCK = "\r\x1b[K\n\x1b[J\x1b[A"
+"""From the cursor's line on. A terminal that is cleared from its first line on keeps the lines as
+history, to be seen again: so the first one is cleared by itself."""
+_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
+"""What becomes of a line that is too long. A terminal may be narrower than it says: some tell of a
+new width only after a while. Cut off, such a line still is one line, and the way up is right."""
 _AGES = (
     (365 * 86400, "year"),
     (30 * 86400, "month"),
@@ -107,9 +114,13 @@ def error_record(error: BaseException, message: str, code: int) -> dict[str, obj
     return {"error": {"class": type(error).__name__, "code": code, "message": message}}
 
 
-def report(error: Exception) -> None:
-    """Tell a person of a failure, and go on."""
-    note(f"Error: {error}")
+def report(error: BaseException, message: str = "") -> None:
+    """Tell a person of a failure, by its own message or this one, and what else it notes."""
+    note("\n".join([f"Error: {escape(message or str(error))}", *_notes(error)]), BLOCK)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return [escape(text) for text in getattr(error, "__notes__", ())]
 
 
 def _json(value: object, indent: int | None = None) -> str:
@@ -192,69 +203,90 @@ def terminal_size() -> os.terminal_size:
     return os.terminal_size((told.columns or 80, told.lines or 24))
 
 
-class Bars:
-    """Lines at the foot of the terminal, a bar in each, drawn again in place until `close`."""
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A line that shows how much of a whole is done. Of `tail` as much as there is room for."""
+
+    head: str
+    done: int
+    total: int
+    tail: Sequence[str] = ()
+
+
+class Block:
+    """Lines at the foot of the terminal that are drawn again in place, until `close`.
+
+    Between two drawings the cursor stands at the beginning of the first line: there it stays with
+    its line whatever a terminal of another width does with the lines. What has not changed is not
+    written, and one write makes one picture, so nothing flickers.
+    """
 
     def __init__(self) -> None:
         from tqdm import tqdm  # noqa: PLC0415 - lazy: start-up time
 
-        tqdm.monitor_interval = 0  # else a thread wakes up for nothing
-        tqdm.set_lock(threading.RLock())  # else tqdm takes a semaphore of the whole machine
-        self._tqdm = tqdm
-        self._bars: dict[str, tqdm[NoReturn]] = {}
-        self._lines: dict[str, tuple[str, int, int, Sequence[str]]] = {}
-        self._columns = 0
+        self._meter = tqdm.format_meter
+        self._shown: list[str] = []
+        self._size = terminal_size()
         self._left, self._right, self._ascii = _brackets(sys.stderr.encoding)
 
-    def draw(self, head: str, done: int, total: int, tail: Sequence[str]) -> None:
-        """Show the line with this head. Of `tail` as many texts as there is room for."""
-        self._lines[head] = (head, *((min(done, total), total) if total else (1, 1)), tail)
-        columns = max(1, min(terminal_size().columns - _SPARE, _WIDEST))
-        if columns == self._columns or not self._bars:
-            self._columns = columns
-            self._draw(*self._lines[head])
-            return
-        # A narrower terminal has broken the lines that were there: begin anew where they began.
-        self._columns = columns
-        sys.stderr.write("\r\x1b[J")
-        for bar in self._bars.values():
-            bar.sp = bar.status_printer(sys.stderr)  # forgets how long its line was
-        for line in self._lines.values():
-            self._draw(*line)
+    def draw(self, lines: Sequence[Bar | str], above: Sequence[str] = ()) -> None:
+        """Show these lines, as many of the last ones as there is room for.
 
-    def _draw(self, head: str, done: int, total: int, tail: Sequence[str]) -> None:
-        room = self._columns - len(head) - len(": 100% ||") - _LEAST_BAR
-        end = self._right
-        for text in tail:
-            room -= len(text) + 1
-            end += f" {text}" if room >= 0 else ""
-        form = f"{head}: {{percentage:3.0f}}% {self._left}{{bar}}{end}"
-        bar = self._bars.get(head)
-        if bar is not None:
-            bar.n, bar.ncols, bar.bar_format = done, self._columns, form
-            bar.refresh()
-            return
-        self._bars[head] = self._tqdm(
-            total=total,
-            initial=done,
-            bar_format=form,
-            ncols=self._columns,
-            file=sys.stderr,
-            position=len(self._bars),
-            leave=True,
-            ascii=self._ascii,
-        )
-
-    def note(self, text: str) -> None:
-        """A line above the bars, escaped."""
-        self._tqdm.write(escape(text), file=sys.stderr)
+        The texts of `above` stay above the block for good; they and texts are escaped.
+        """
+        size = terminal_size()
+        columns = max(1, min(size.columns - 1, _WIDEST))
+        texts = [self._text(line, columns) for line in lines][-max(1, size.lines - 1) :]
+        is_other = size != self._size
+        if is_other or above:  # every line is to be written
+            self._shown, self._size = [], size
+        parts = [_CLEAR_BLOCK] if is_other else []
+        parts += [escape(text) + _CLEAR_LINE + "\n" for text in above]
+        parts += self._changes(texts)
+        if parts:
+            sys.stderr.write("".join(parts))
+            sys.stderr.flush()
+        self._shown = texts
 
     def close(self) -> None:
-        """Leave the lines as they are, with the cursor below them."""
-        for bar in self._bars.values():
-            bar.close()  # in the order of the lines: each ends its own and moves on to the next
-        self._bars.clear()
-        self._lines.clear()
+        """Draw all once more, over what was typed meanwhile, and leave the cursor below."""
+        lines = "".join(text + _CLEAR_LINE + "\n" for text in self._shown)
+        sys.stderr.write(_CUT + "\r" + _CLEAR_LINE + lines + _WRAP)
+        sys.stderr.flush()
+
+    def _changes(self, texts: Sequence[str]) -> list[str]:
+        """What makes these lines of those that are shown, from the first and back to it."""
+        pairs = list(zip_longest(self._shown, texts))
+        changed = [number for number, (old, new) in enumerate(pairs) if old != new]
+        if not changed:
+            return []
+        rows = changed[-1] + 1
+        parts = ["\r"]
+        for old, new in pairs[:rows]:
+            parts.append("\n" if old == new else (new or "") + _CLEAR_LINE + "\n")
+        return [_CUT, *parts, _WRAP, _UP * rows]
+
+    def _text(self, line: Bar | str, columns: int) -> str:
+        if isinstance(line, str):
+            return clip(escape(line), columns)
+        room = columns - len(line.head) - len(": 100% ||") - _LEAST_BAR
+        if room < 0:
+            percent = 100 * line.done // line.total if line.total else 100
+            return clip(f"{line.head}: {percent}%", columns)
+        end = self._right
+        for text in line.tail:
+            room -= len(text) + 1
+            end += f" {text}" if room >= 0 else ""
+        done, total = (min(line.done, line.total), line.total) if line.total else (1, 1)
+        form = f"{line.head}: {{percentage:3.0f}}% {self._left}{{bar}}{end}"
+        return self._meter(done, total, 0, columns, ascii=self._ascii, bar_format=form)
+
+
+def clip(text: str, columns: int) -> str:
+    """As much of the text as fits into so many columns of a terminal."""
+    while width(text) > columns:
+        text = text[: columns - width(text)]
+    return text
 
 
 def _brackets(encoding: str) -> tuple[str, str, bool]:

@@ -85,6 +85,9 @@ def _flaw(option: click.Option, value: object) -> str:
     """What is wrong with a value, or nothing."""
     if option.is_flag:
         return "" if isinstance(value, bool) else "is true or false"
+    if isinstance(option.type, click.IntRange):
+        # Whether the number will do is for click to tell.
+        return "" if type(value) is int else "is a whole number"
     if option.multiple:
         is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
         return "" if is_list else "is a list of strings"

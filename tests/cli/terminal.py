@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import select
@@ -24,8 +25,13 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # this terminal's Ctrl-C is for us
 from modelpm.cli.main import main
 main()
 """
-_BAR = re.compile(r"\x1b\[A|\r\x1b\[J|\r(?!\n)")
-"""What a bar needs: a line up, the rest of the screen cleared, the beginning of the line."""
+_ORDER = r"\x1b\[(?:[AJK]|\?7[lh])"
+_BAR = re.compile(rf"{_ORDER}|\r(?!\n)")
+"""What a bar needs: a line up, the rest of screen or line cleared, the beginning of the line, and
+that a line which is too long is cut off, not broken."""
+
+_FRAME = re.compile(r"(?:\x1b\[A)+")
+"""What a drawing of bars ends with."""
 
 
 class Terminal:
@@ -40,8 +46,10 @@ class Terminal:
     ) -> None:
         self.raw = b""
         self._waited = 0
+        self._sizes: list[tuple[int, int]] = []
         self._master, slave = os.openpty()
         self.resize(columns, rows)
+        self.modes_before = self.modes
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *arguments],
             stdin=slave,
@@ -60,9 +68,41 @@ class Terminal:
     @property
     def screen(self) -> list[str]:
         """What a reader sees, scrolled lines included."""
-        return screen(self.text)
+        return self.replayed.text
+
+    @property
+    def pictures(self) -> Iterator[list[str]]:
+        """What a reader has seen, after each time that bars were drawn again."""
+        shown = Screen(self._sizes[0][1])
+        begin = 0
+        for frame in _FRAME.finditer(self.text):
+            shown.write(self.text[begin : frame.end()])
+            begin = frame.end()
+            yield shown.text
+
+    @property
+    def replayed(self) -> "Screen":
+        """A screen that got all that came out, and changed its width when this one did."""
+        shown = Screen()
+        offset = 0
+        for (_, columns), (stop, _) in itertools.pairwise([*self._sizes, (len(self.raw), 0)]):
+            shown.resize(columns)
+            shown.write(self.raw[offset:stop].decode(errors="replace"))
+            offset = stop
+        return shown
+
+    @property
+    def frames(self) -> int:
+        """How often bars were drawn again."""
+        return len(_FRAME.findall(self.text))
+
+    @property
+    def modes(self) -> list[object]:
+        """All that `stty -a` tells but the size."""
+        return list(termios.tcgetattr(self._master))
 
     def resize(self, columns: int, rows: int) -> None:
+        self._sizes.append((len(self.raw), columns))
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     def press(self, text: str) -> None:
@@ -75,6 +115,13 @@ class Terminal:
         while (found := self.raw.find(wanted, self._waited)) < 0:
             assert self._read(deadline), f"no {text!r} in {self.raw[self._waited :]!r}"
         self._waited = found + len(wanted)
+
+    def read_for(self, seconds: float) -> None:
+        """Read what comes in so much time."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0] and not self._read(deadline):
+                return
 
     def wait(self) -> int:
         """Read until the program ends; its exit code."""
@@ -110,31 +157,60 @@ class Terminal:
         os.close(self._master)
 
 
-def screen(text: str) -> list[str]:
-    """The lines that a terminal shows after it got this text. Knows what bars and we write."""
-    lines: list[list[str]] = [[]]
-    row = column = 0
-    for token in _tokens(text):
+class Screen:
+    """The lines that a terminal shows. Knows what bars and we write, and does not reflow lines."""
+
+    def __init__(self, columns: int = 0) -> None:
+        self._columns = columns
+        self._lines: list[list[str]] = [[]]
+        self._row = self._column = 0
+        self._wraps = True
+        self.too_long: list[str] = []
+        """The lines that were longer than the terminal was wide."""
+
+    @property
+    def text(self) -> list[str]:
+        return ["".join(line).rstrip() for line in self._lines]
+
+    def resize(self, columns: int) -> None:
+        self._columns = columns
+        if columns:
+            self._column = min(self._column, columns - 1)
+            for line in self._lines:
+                del line[columns:]
+
+    def write(self, text: str) -> None:
+        for match in re.finditer(rf"{_ORDER}|.", text, re.DOTALL):
+            self._take(match[0])
+
+    def _take(self, token: str) -> None:
+        line = self._lines[self._row]
         if token == "\n":
-            row += 1
-            lines += [[] for _ in range(row + 1 - len(lines))]
+            self._down()
         elif token == "\r":
-            column = 0
+            self._column = 0
         elif token == "\x1b[A":
-            row = max(0, row - 1)
+            self._row = max(0, self._row - 1)
+        elif token == "\x1b[K":
+            del line[self._column :]
         elif token == "\x1b[J":
-            del lines[row][column:], lines[row + 1 :]
+            del line[self._column :], self._lines[self._row + 1 :]
+        elif token in ("\x1b[?7l", "\x1b[?7h"):
+            self._wraps = token.endswith("h")
         else:
-            line = lines[row]
-            line += " " * (column - len(line))
-            line[column : column + 1] = token
-            column += 1
-    return ["".join(line).rstrip() for line in lines]
+            if self._columns and self._column >= self._columns:
+                self.too_long.append("".join(line))
+                self._column = self._columns - 1
+                if self._wraps:
+                    self._down()
+                    self._column, line = 0, self._lines[self._row]
+            line += " " * (self._column - len(line))
+            line[self._column : self._column + 1] = token
+            self._column += 1
 
-
-def _tokens(text: str) -> Iterator[str]:
-    for match in re.finditer(r"\x1b\[[AJ]|.", text, re.DOTALL):
-        yield match[0]
+    def _down(self) -> None:
+        self._row += 1
+        self._lines += [[] for _ in range(self._row + 1 - len(self._lines))]
 
 
 def assert_harmless(text: str) -> None:

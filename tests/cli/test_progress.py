@@ -1,12 +1,17 @@
 """What a pull tells while it works, in each of its forms."""
 
+import io
 import json
+import re
+import sys
 import threading
+import time
 
 import pytest
 
 from modelpm.cli import progress
 from modelpm.cli.options import Settings
+from modelpm.cli.views import Drawn, Recorded, Written
 from modelpm.content import Moved, Observer, Settled, Step, Waiting
 from modelpm.oci.descriptor import Descriptor, Digest
 from tests.cli.models import HOSTILE, NEVER
@@ -49,7 +54,7 @@ def tell(observe: Observer, clock: Clock) -> None:
 
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    watch = progress.Progress(progress.Written(clock))
+    watch = progress.Progress(Written(clock))
     tell(watch, clock)
     watch.close()
     captured = capsys.readouterr()
@@ -73,7 +78,7 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_lines_have_ollamas_keys(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    watch = progress.Progress(progress.Recorded(clock))
+    watch = progress.Progress(Recorded(clock))
     tell(watch, clock)
     captured = capsys.readouterr()
     assert captured.err == ""
@@ -81,7 +86,7 @@ def test_json_lines_have_ollamas_keys(capsys: pytest.CaptureFixture[str]) -> Non
     records = [json.loads(line) for line in captured.out.splitlines()]
     assert [record["status"] for record in records if "digest" not in record] == [
         "pulling manifest",
-        f"waiting 5s: the registry is busy {HOSTILE}",
+        "waiting",
         "verifying sha256 digest",
         "writing manifest",
         "removing any unused layers",
@@ -90,6 +95,11 @@ def test_json_lines_have_ollamas_keys(capsys: pytest.CaptureFixture[str]) -> Non
     assert [record["completed"] for record in moved] == [
         1_000_000_000 + 100_000_000 * second for second in range(13)
     ]
+    assert next(record for record in records if record["status"] == "waiting") == {
+        "status": "waiting",
+        "reason": f"the registry is busy {HOSTILE}",
+        "seconds": 5.2,
+    }
     assert records[1] == {
         "status": "pulling bbbbbbbbbbbb",
         "digest": str(SMALL.digest),
@@ -127,7 +137,7 @@ def test_after_the_end_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_end_does_not_wait_for_a_thread_that_is_stuck() -> None:
     entered, leave = threading.Event(), threading.Event()
 
-    class Stuck(progress.Written):
+    class Stuck(Written):
         def stage(self, text: str) -> None:
             entered.set()
             leave.wait(30)
@@ -148,7 +158,7 @@ def test_one_thread_at_a_time_is_heard() -> None:
     inside: list[int] = []
     most: list[int] = []
 
-    class Counted(progress.Written):
+    class Counted(Written):
         def moved(self, leaf: Descriptor, offset: int) -> None:
             inside.append(1)
             most.append(len(inside))
@@ -169,35 +179,85 @@ def test_one_thread_at_a_time_is_heard() -> None:
     assert set(most) == {1}
 
 
-def test_a_track_knows_its_rate_and_what_is_left() -> None:
-    track = progress.Track("pulling x", 10_000)
-    assert (track.rate, track.seconds_left) == (0.0, None)
-    track.skip(1000)
-    for second in range(4):
-        track.advance(500 if second else 0, float(second))
-    assert track.done == 2500
-    assert track.rate == 500.0
-    assert track.seconds_left == 15.0
-    track.skip(-2000)
-    assert (track.done, track.rate) == (500, 500.0)
-    for second in range(4, 40):
-        track.advance(0, float(second))
-    assert track.rate == 0.0
+BUSY = "ghcr.io answered 429"
 
 
-def test_tracks_do_not_count_what_was_there_as_speed() -> None:
+def test_a_wait_is_told_once_while_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    tracks = progress.Tracks(clock)
-    tracks.begin((BIG, SMALL))
-    assert tracks.move(BIG, 1_000_000_000).rate == 0.0
-    clock.now += 1
-    assert tracks.move(BIG, 1_100_000_000).rate == 100_000_000
-    clock.now += 1
-    track = tracks.move(BIG, 0)  # begun anew
-    assert track.done == 0
-    assert track.rate >= 0.0
-    assert tracks.move(SMALL, 120).done == 120
-    tracks.begin((BIG, SMALL), together=True)
-    assert tracks.move(BIG, 100).head == "pulling 2 layers"
-    assert tracks.move(SMALL, 120).done == 220
-    assert tracks.move(BIG, 300).done == 420
+    plain, recorded = progress.Progress(Written(clock)), progress.Progress(Recorded(clock))
+    for _ in range(40):  # eight streams are turned away for two seconds, five times
+        for watch in (plain, recorded):
+            for _ in range(8):
+                watch(Waiting(2.0, BUSY))
+        clock.now += 0.25
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [f"waiting 2s: {BUSY}"]
+    told = [json.loads(line) for line in captured.out.splitlines()]
+    assert told == [{"status": "waiting", "reason": BUSY, "seconds": 2.0}] * 5
+    plain(Waiting(0.0, "another process is fetching aaaaaaaaaaaa"))
+    assert capsys.readouterr().err == "waiting: another process is fetching aaaaaaaaaaaa\n"
+
+
+def test_bytes_that_were_wrong_are_told_of_in_every_form(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    again = "pulling aaaaaaaaaaaa again: its bytes were wrong"
+    clock = Clock()
+    for watch in (progress.Progress(Written(clock)), progress.Progress(Recorded(clock))):
+        watch(Step("copying", leaves=(BIG, SMALL)))
+        for offset in (0, 100, BIG.size, 0, 100):
+            watch(Moved(BIG, offset))
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [again]
+    assert json.loads(captured.out.splitlines()[-1]) == {"status": again, "digest": str(BIG.digest)}
+
+
+def test_plain_lines_get_rarer_and_are_of_all_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    watch = progress.Progress(Written(clock))
+    other = Descriptor("application/x-y", Digest("sha256", "d" * 64), BIG.size)
+    watch(Step("copying", leaves=(BIG, other)))
+    for second in range(3600):
+        clock.now += 1
+        for leaf in (BIG, other):
+            watch(Moved(leaf, second * 1_000_000))
+    lines = capsys.readouterr().err.splitlines()
+    assert 60 < len(lines) < 110
+    assert re.fullmatch(r"total:   0% of 7\.6 GB, [12]\.[0-9] MB/s", lines[1])
+    assert lines[-1].startswith("total:  9")
+
+
+def test_json_lines_of_a_layer_are_a_second_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    watch = progress.Progress(Recorded(clock))
+    for offset in range(1000):
+        clock.now += 0.01
+        watch(Moved(BIG, offset))
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after Ctrl-S: the transfer goes on, and can be ended."""
+    entered, leave = threading.Event(), threading.Event()
+
+    class Stopped(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            if "\n" in text:
+                entered.set()
+                leave.wait(30)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stderr", Stopped(io.BytesIO(), encoding="utf-8"))
+    watch = progress.Progress(Drawn())
+    try:
+        watch(Step("copying", leaves=(BIG, SMALL)))
+        assert entered.wait(10)
+        begin = time.monotonic()
+        for offset in range(1000):
+            watch(Moved(BIG, offset))
+        watch.close()
+        assert time.monotonic() - begin < 2
+    finally:
+        leave.set()

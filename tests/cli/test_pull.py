@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from registry import Basic, Registry
 
+from modelpm.cli.commands.pull import KEPT
 from modelpm.cli.credentials import docker_credentials
 from tests.cli.conftest import Cli
 from tests.cli.test_terminal import add
@@ -74,6 +75,53 @@ def test_wrong_bytes_are_an_integrity_error(cli: Cli, loopback: Registry) -> Non
     loopback.scenario = [{"path": "/blobs/", "method": "GET", "flip": 1}]
     assert cli("pull", name).code == 5
     assert len(cli("list").lines) == 1
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wait_is_told(cli: Cli, loopback: Registry, *, as_json: bool) -> None:
+    name = add(loopback, "team/tiny", 10)
+    busy = {"path": "/blobs/", "times": 2, "status": 429, "headers": {"Retry-After": "1"}}
+    loopback.scenario = [busy]
+    result = cli("pull", name, *(["--json"] if as_json else []))
+    assert result.code == 0
+    reason = f"{loopback.host} answered 429"
+    if as_json:
+        waiting = [record for record in result.records if record["status"] == "waiting"]
+        assert waiting[0] == {"status": "waiting", "reason": reason, "seconds": 1.0}
+    else:
+        waiting = [line for line in result.errors.splitlines() if "waiting" in line]
+        assert waiting == [f"waiting 1s: {reason}"]
+
+
+def test_bytes_that_are_wrong_once_are_fetched_again(cli: Cli, loopback: Registry) -> None:
+    name = add(loopback, "team/tiny", 200_000)
+    licence = max(loopback.content.blobs.items(), key=lambda item: len(item[1]))[0]
+    loopback.scenario = [{"path": licence, "times": 1, "flip": 1}]
+    result = cli("pull", name)
+    assert result.code == 0
+    again = f"pulling {licence[7:19]} again: its bytes were wrong"
+    assert result.errors.splitlines().count(again) == 1
+
+
+def test_a_failure_in_the_middle_says_that_it_can_go_on(cli: Cli, loopback: Registry) -> None:
+    name = add(loopback, "team/tiny", 2_000_000)
+    licence = max(loopback.content.blobs.items(), key=lambda item: len(item[1]))[0]
+    loopback.scenario = [
+        {"path": licence, "times": 1, "cut": 100_000},
+        {"path": licence, "status": 400},
+    ]
+    result = cli("pull", name)
+    assert result.code == 6
+    assert result.errors.splitlines()[-1] == KEPT
+    assert "Error: " in result.errors.splitlines()[-2]
+    loopback.scenario = []
+    assert cli("pull", name).code == 0
+    assert "range" in loopback.requests("GET", licence)[-1].headers
+
+
+def test_a_failure_at_once_does_not(cli: Cli, loopback: Registry) -> None:
+    loopback.scenario = [{"status": 400}]
+    assert KEPT not in cli("pull", f"{loopback.host}/team/tiny").errors
 
 
 def test_a_host_that_does_not_answer_is_a_registry_error(cli: Cli) -> None:

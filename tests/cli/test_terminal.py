@@ -10,12 +10,13 @@ from gguf_writer import tiny_llama
 from registry import Registry
 
 from tests.cli.models import HOSTILE
-from tests.cli.terminal import Terminal, assert_harmless, screen
+from tests.cli.terminal import Screen, Terminal, assert_harmless
 
 GGUF = "application/vnd.docker.ai.gguf.v3"
 LICENSE = "application/vnd.docker.ai.license"
 CONFIG = "application/vnd.docker.ai.model.config.v0.1+json"
 SLOW = {"path": "/blobs/", "rate": 1_500_000}
+INTERRUPTED = "interrupted; what has arrived is kept: run the same command again to go on"
 
 
 def add(registry: Registry, name: str, *sizes: int) -> str:
@@ -48,7 +49,38 @@ def test_a_line_a_layer_ends_whole_and_in_its_place(slow: Registry) -> None:
     assert max(map(len, lines)) <= 80
     moving = re.search(r" \d\d% ▕[^▏]+ *▏ +\d+ KB/ 1\.0 MB +1\.\d MB/s +\ds", terminal.text)
     assert moving, terminal.text
+    assert "total" not in terminal.text
     assert_harmless(terminal.text)
+
+
+def test_where_several_layers_move_the_last_line_is_of_all(slow: Registry) -> None:
+    begin = time.monotonic()
+    with Terminal("pull", add(slow, "team/two", 2_000_000, 10, 2_100_000)) as terminal:
+        assert terminal.wait() == 0
+    seconds = time.monotonic() - begin
+    moving = re.search(r"total: +\d+% ▕█.* [\d.]+ MB/ 4\.2 MB +[23]\.\d MB/s +\ds", terminal.text)
+    assert moving, terminal.text
+    assert terminal.screen[6].startswith("total: 100% ▕█")
+    assert terminal.screen[6].endswith("▏  4.2 MB")
+    assert 5 < terminal.frames < 12 * seconds
+    assert len(terminal.raw) < 20_000 * seconds
+    assert terminal.replayed.too_long == []
+    assert_harmless(terminal.text)
+    assert_stable(terminal)
+
+
+def assert_stable(terminal: Terminal) -> None:
+    """Each line stayed where it was, and none went back."""
+    seen: dict[str, tuple[int, int]] = {}
+    for picture in terminal.pictures:
+        for row, line in enumerate(picture):
+            found = re.match(r"(pulling [0-9a-f]{12}|total): +(\d+)%", line)
+            if found and found[1] != "total":
+                assert seen.get(found[1], (row, 0))[0] == row, picture
+            if found:
+                assert seen.get(found[1], (0, 0))[1] <= int(found[2]), picture
+                seen[found[1]] = row, int(found[2])
+    assert len(seen) > 2
 
 
 def test_what_is_here_already_is_a_whole_bar_at_once(loopback: Registry, home: Path) -> None:
@@ -78,30 +110,35 @@ def test_so_do_more_layers_than_the_terminal_has_rows(loopback: Registry, home: 
     assert "pulling 7 layers: 100%" in terminal.text
 
 
-@pytest.mark.parametrize("columns", [1, 20, 40, 80, 200, 400, 0])
+@pytest.mark.parametrize("columns", [1, 20, 40, 60, 80, 120, 200, 400, 0])
 def test_any_width_will_do(slow: Registry, columns: int) -> None:
     with Terminal("pull", add(slow, "team/tiny", 300_000), columns=columns) as terminal:
         assert terminal.wait() == 0
     assert "Error" not in terminal.text
-    assert terminal.screen[-2] == "success"
-    bars = [line for line in terminal.screen if line.startswith("pulling ") and "%" in line]
-    if columns in (1, 20):  # no room for more than a name
-        assert not bars
-    else:
-        assert len(bars) == 3
+    assert terminal.text.splitlines()[-1] == "success"
     if columns >= 40:
-        assert all(len(bar) <= min(columns, 200) for bar in bars)
+        assert terminal.replayed.too_long == []
+    assert "total" not in terminal.text
+    lines = [line for line in terminal.screen if line.startswith("pulling ") and "▕" in line]
+    assert len(lines) == (3 if columns >= 40 or not columns else 0)
+    assert all(len(line) < (columns or 81) for line in lines)
+    assert all(len(line) <= 200 for line in lines)
 
 
-def test_a_terminal_that_changes_its_width(slow: Registry) -> None:
-    with Terminal("pull", add(slow, "team/tiny", 1_500_000), columns=100) as terminal:
+def test_a_terminal_that_changes_its_size(slow: Registry) -> None:
+    with Terminal("pull", add(slow, "team/tiny", 2_500_000), columns=100) as terminal:
         terminal.wait_for("MB/s")
-        for columns in (50, 120, 60):
+        for columns in (50, 40, 120, 200, 99, 60):
             terminal.resize(columns, 24)
-            time.sleep(0.15)
+            terminal.read_for(0.15)
+        terminal.resize(60, 3)  # room for two lines and the cursor
+        terminal.read_for(0.15)
+        terminal.resize(60, 24)
         assert terminal.wait() == 0
-    bars = terminal.screen[-7:-4]
-    assert all(len(bar) <= 60 and "100%" in bar for bar in bars), bars
+    bars = [line for line in terminal.screen if "%" in line]
+    assert len(bars) == 3, terminal.screen
+    assert all(len(bar) < 60 and "100%" in bar for bar in bars), bars
+    assert terminal.screen[-2] == "success"
     assert_harmless(terminal.text)
 
 
@@ -113,7 +150,11 @@ def test_interrupted_it_leaves_a_clean_terminal_within_a_second(slow: Registry) 
         terminal.press("\x03")
         assert terminal.wait() == 130
         assert time.monotonic() - begin < 1.5
-    assert terminal.screen[-2:] == ["interrupted; run the same command again to go on", ""]
+        assert terminal.modes == terminal.modes_before
+    assert terminal.screen[-2:] == [INTERRUPTED, ""]
+    assert "\x1b[?25" not in terminal.text  # the cursor was never hidden
+    assert terminal.text.rindex("\x1b[?7h") > terminal.text.rindex("\x1b[?7l")
+    assert not any("^C" in line for line in terminal.screen)
     assert "Traceback" not in terminal.text
     assert_harmless(terminal.text.replace("^C", ""))
 
@@ -127,6 +168,7 @@ def test_impatience_does_no_harm(slow: Registry, presses: int) -> None:
             time.sleep(0.05)
         assert terminal.wait() == 130
     assert "Traceback" not in terminal.text
+    assert terminal.text.rindex("\x1b[?7h") > terminal.text.rindex("\x1b[?7l")
 
 
 @pytest.mark.parametrize(
@@ -148,14 +190,57 @@ def test_a_terminal_without_block_characters_gets_others(loopback: Registry, hom
     assert terminal.text.isascii()
 
 
-def test_waiting_is_told_above_the_bars(loopback: Registry, home: Path) -> None:
+def test_a_wait_is_counted_down_below_the_bars(loopback: Registry, home: Path) -> None:
     name = add(loopback, "team/tiny", 200_000)
-    busy = {"path": "/blobs/", "times": 1, "status": 503, "headers": {"Retry-After": "1"}}
+    busy = {"path": "/blobs/", "times": 2, "status": 429, "headers": {"Retry-After": "2"}}
     loopback.scenario = [busy]
     with Terminal("pull", name) as terminal:
         assert terminal.wait() == 0
-    assert any(line.startswith("waiting 1s: ") for line in terminal.screen)
+    told = re.findall(rf"waiting (\d)s: ({re.escape(loopback.host)} answered 429)", terminal.text)
+    assert {seconds for seconds, _ in told} == {"2", "1"}
+    assert len(told) < 6, terminal.text
+    assert not any("waiting" in line for line in terminal.screen)
     assert terminal.screen[-2] == "success"
+    assert_harmless(terminal.text)
+
+
+def test_a_wait_before_there_are_bars(loopback: Registry, home: Path) -> None:
+    name = add(loopback, "team/tiny", 10)
+    busy = {"path": "/manifests/", "times": 1, "status": 429, "headers": {"Retry-After": "1"}}
+    loopback.scenario = [busy]
+    with Terminal("pull", name) as terminal:
+        assert terminal.wait() == 0
+    assert "waiting 1s: " in terminal.text
+    assert terminal.screen[0] == "pulling manifest"
+    assert len([line for line in terminal.screen if "100%" in line]) == 3
+    assert not any("waiting" in line for line in terminal.screen)
+
+
+def test_the_second_process_says_that_it_waits_for_the_first(slow: Registry) -> None:
+    name = add(slow, "team/tiny", 2_500_000)
+    with Terminal("pull", name) as first:
+        first.wait_for("MB/s")
+        with Terminal("pull", name) as second:
+            second.wait_for("waiting: another process is fetching ")
+            assert first.wait() == 0
+            assert second.wait() == 0
+    assert second.screen[-2] == "success"
+    assert not any("waiting" in line for line in second.screen)
+    assert len(slow.requests("GET", "/blobs/")) == 3
+
+
+def test_a_layer_that_begins_anew_says_why(loopback: Registry, home: Path) -> None:
+    name = add(loopback, "team/tiny", 1_000_000)
+    licence = max(loopback.content.blobs.items(), key=lambda item: len(item[1]))[0]
+    wrong = {"path": licence, "times": 1, "flip": 5, "rate": 2_500_000}
+    loopback.scenario = [wrong, {"path": licence, "rate": 2_500_000}]
+    with Terminal("pull", name) as terminal:
+        assert terminal.wait() == 0
+    short = licence[7:19]
+    assert terminal.screen[1] == f"pulling {short} again: its bytes were wrong"
+    assert len([line for line in terminal.screen if f"pulling {short}: 100%" in line]) == 1
+    percent = [int(each) for each in re.findall(rf"pulling {short}: +(\d+)%", terminal.text)]
+    assert sorted(percent) != percent
     assert_harmless(terminal.text)
 
 
@@ -179,7 +264,7 @@ def test_interrupted_before_anything_came(loopback: Registry, home: Path) -> Non
         terminal.press("\x03")
         assert terminal.wait() == 130
         assert time.monotonic() - begin < 2
-    assert terminal.screen[-2] == "interrupted; run the same command again to go on"
+    assert terminal.screen[-2] == INTERRUPTED
 
 
 def test_what_tqdm_is_told_by_the_environment_does_no_harm(loopback: Registry, home: Path) -> None:
@@ -189,7 +274,22 @@ def test_what_tqdm_is_told_by_the_environment_does_no_harm(loopback: Registry, h
     assert terminal.screen[-2] == "success"
 
 
-def test_the_screen_that_these_tests_believe_in() -> None:
-    assert screen("a\r\nb\n\x1b[A\rc\n") == ["a", "c", ""]
-    assert screen("abc\rx\x1b[J") == ["x"]
-    assert screen("one\ntwo\x1b[A\r\x1b[J1") == ["1"]
+@pytest.mark.parametrize(
+    ("columns", "text", "shown", "too_long"),
+    [
+        (0, "a\r\nb\n\x1b[A\rc\n", ["a", "c", ""], []),
+        (0, "abc\rx\x1b[J", ["x"], []),
+        (0, "abc\rx\x1b[K\nd", ["x", " d"], []),
+        (0, "one\ntwo\x1b[A\r\x1b[J1", ["1"], []),
+        (3, "abc", ["abc"], []),
+        (3, "abcd", ["abc", "d"], ["abc"]),
+        (3, "\x1b[?7labcd\x1b[?7h\r\ne", ["abd", "e"], ["abc"]),
+    ],
+)
+def test_the_screen_that_these_tests_believe_in(
+    columns: int, text: str, shown: list[str], too_long: list[str]
+) -> None:
+    screen = Screen(columns)
+    screen.write(text)
+    assert screen.text == shown
+    assert screen.too_long == too_long

@@ -7,18 +7,24 @@ import click
 from modelpm.cli import output
 from modelpm.cli.clients import open_client
 from modelpm.cli.credentials import docker_credentials
+from modelpm.cli.downloads import bounded, limits
 from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import watching
 from modelpm.client import Installed
-from modelpm.errors import ModelPMError
+from modelpm.content import Event, Moved
+from modelpm.errors import AuthenticationError, ModelPMError, RegistryError, StoreError
 
-INTERRUPTED = "interrupted; run the same command again to go on"
+KEPT = "what has arrived is kept: run the same command again to go on"
+INTERRUPTED = f"interrupted; {KEPT}"
 
 
 @verb("pull")
 @click.argument("names", metavar="REF...", nargs=-1, required=True)
+@bounded
 @click.pass_context
-def command(context: click.Context, names: Sequence[str]) -> None:
+def command(
+    context: click.Context, names: Sequence[str], connections: int, limit_rate: int
+) -> None:
     """Bring models here, verified.
 
     What is here already is not fetched again, and an interrupted download goes on where it ended.
@@ -31,7 +37,7 @@ def command(context: click.Context, names: Sequence[str]) -> None:
         if len(names) > 1 and not settings.json and not settings.quiet:
             output.note(f"{name}:")
         try:
-            pull(settings, name)
+            pull(settings, name, connections, limit_rate)
         except ModelPMError as error:
             failures.append(error)
             _report(settings, name, error)
@@ -41,16 +47,29 @@ def command(context: click.Context, names: Sequence[str]) -> None:
         context.exit(failures[0].exit_code)
 
 
-def pull(settings: Settings, name: str) -> Installed:
-    """Pull one model, telling how it goes."""
+def pull(settings: Settings, name: str, connections: int, limit_rate: int) -> Installed:
+    """Pull one model, telling how it goes.
+
+    A failure that another attempt may mend has a note that says so.
+    """
+    has_bytes = False
     try:
-        with (
-            watching(settings) as observe,
-            open_client(settings, observe, docker_credentials()) as client,
-        ):
-            model = client.pull(name)
+        with watching(settings) as tell:
+
+            def observe(event: Event) -> None:
+                nonlocal has_bytes
+                has_bytes = has_bytes or (isinstance(event, Moved) and event.offset > 0)
+                tell(event)
+
+            bounds = limits(connections, limit_rate)
+            with open_client(settings, observe, docker_credentials(), bounds) as client:
+                model = client.pull(name)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(INTERRUPTED) from None
+    except (RegistryError, StoreError) as error:
+        if has_bytes and not isinstance(error, AuthenticationError):
+            error.add_note(KEPT)
+        raise
     if settings.json:
         told = {"name": model.name, "digest": str(model.digest), "size": model.size}
         output.record({"status": "success", **told})

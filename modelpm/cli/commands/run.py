@@ -11,6 +11,7 @@ from modelpm.cli import output
 from modelpm.cli.answers import MAX_PROMPT, Session, answer, counts, parse_parameters, timings
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.commands.pull import pull
+from modelpm.cli.downloads import bounded
 from modelpm.cli.options import Settings, verb
 from modelpm.client import Client
 from modelpm.errors import NotFoundError
@@ -29,6 +30,7 @@ from modelpm.errors import NotFoundError
 )
 @click.option("--verbose", is_flag=True, help="Tell how long an answer took.")
 @click.option("--nohistory", is_flag=True, help="Do not keep what is typed in a chat.")
+@bounded
 @click.pass_obj
 def command(
     settings: Settings,
@@ -38,6 +40,8 @@ def command(
     parameter: Sequence[str],
     verbose: bool,
     nohistory: bool,
+    connections: int,
+    limit_rate: int,
 ) -> None:
     """Ask a model once, or chat with it.
 
@@ -51,7 +55,10 @@ def command(
     if not question and settings.json:
         raise click.UsageError("a chat cannot be written as JSON: give a PROMPT")
     with open_client(settings) as client:
-        _require(client, settings, name)
+        if not _is_installed(client, name):
+            if not settings.quiet:
+                output.note(f"{name} is not installed; pulling it")
+            pull(settings, name, connections, limit_rate)
         if question:
             with client.open(name, parameters=parameters, system=system) as session:
                 _answer_once(session, question, settings, verbose=verbose)
@@ -101,14 +108,12 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _require(client: Client, settings: Settings, name: str) -> None:
-    """Pull the model if it is not here."""
+def _is_installed(client: Client, name: str) -> bool:
     try:
         client.get(name)
     except NotFoundError:
-        if not settings.quiet:
-            output.note(f"{name} is not installed; pulling it")
-        pull(settings, name)
+        return False
+    return True
 
 
 def _answer_once(session: Session, question: str, settings: Settings, *, verbose: bool) -> None:
