@@ -64,17 +64,6 @@ class Downloader(Fetcher, Protocol):
         ...
 
 
-@runtime_checkable
-class RangeFetcher(Fetcher, Protocol):
-    """Bytes can be read from here in any order, several streams at a time."""
-
-    def fetch_range(
-        self, desc: Descriptor, start: int, stop: int
-    ) -> AbstractContextManager[BinaryIO]:
-        """Open the bytes [start, stop). UNVERIFIED."""
-        ...
-
-
 class Source(Fetcher, Protocol):
     """A place to read from, in which content has names."""
 

@@ -12,7 +12,7 @@ from modelpm.content import (
     MAX_MANIFESTS,
     MAX_NESTING,
     Moved,
-    RangeFetcher,
+    Downloader,
     all_successors,
     ignore,
     read,
@@ -172,6 +172,6 @@ def test_a_source_that_lies_about_a_child_ends_the_walk() -> None:
         list(walk(memory, root, all_successors))
 
 
-def test_events_can_be_left_unseen_and_ranges_are_an_extra() -> None:
+def test_events_can_be_left_unseen_and_downloading_is_an_extra() -> None:
     ignore(Moved(Descriptor.of(b"", LAYER), 0))
-    assert not isinstance(Memory(), RangeFetcher)
+    assert not isinstance(Memory(), Downloader)

@@ -7,6 +7,7 @@ to wait, how often to try, how much to read. No other module knows oras or reque
 
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,10 +25,11 @@ from modelpm import __version__
 from modelpm.errors import RegistryError
 from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
+from modelpm.registry.budget import Budget
 from modelpm.registry.connection import POOLS, checked_ca, speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
-from modelpm.registry.limits import Attempts, Budget, Limits
+from modelpm.registry.limits import Attempts, Limits
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
 
@@ -115,7 +117,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         limits: Limits = DEFAULT_LIMITS,
         on_wait: Callable[[float, str], None] = lambda _seconds, _reason: None,
         trusted_realms: Collection[str] = (),
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(hostname=_API_HOSTS.get(host, host))
@@ -124,7 +126,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.clock = clock
         self.session = _Session()
         self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
-        self.budget = Budget(limits, sleep, clock)
+        self.budget = Budget(limits, sleep or time.sleep, clock)
         self._sleep = sleep
         self._on_wait = on_wait
         self._verify = True if ca_file is None else checked_ca(ca_file)
@@ -156,9 +158,12 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         """Close all connections."""
         self.session.close()
 
-    def attempts(self) -> Attempts:
-        """The attempts at a new piece of work."""
-        return Attempts(self.limits, self._sleep, self._on_wait)
+    def attempts(self, over: threading.Event | None = None, *, most: int | None = None) -> Attempts:
+        """The attempts at a new piece of work, which `over` ends, and the wait between them too."""
+        over = over or threading.Event()
+        limits = self.limits if most is None else replace(self.limits, attempts=most)
+        sleep: Callable[[float], object] = self._sleep or over.wait
+        return Attempts(limits, sleep, self._on_wait, over.is_set)
 
     def get_container(self, name: str | oras.container.Container) -> oras.container.Container:
         """The builder of URLs for a repository of this registry, whatever its name looks like."""
@@ -176,6 +181,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         headers: Mapping[str, str] | None = None,
         json: Any = None,
         stream: bool = False,
+        attempts: Attempts | None = None,
     ) -> requests.Response:
         """Ask, and answer what the registry asks back. An answer of any status is returned.
 
@@ -194,7 +200,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 self._load(response, MAX_BYTES, task.words)
             return response
 
-        response = self._persist(task.words, once, method in PULLS)
+        response = self._persist(task.words, once, method in PULLS, attempts)
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if is_success(response) and encoding not in ("", "identity"):
             response.close()
@@ -252,10 +258,14 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.check(response)
 
     def _persist(
-        self, words: str, once: Callable[[], requests.Response], repeatable: bool
+        self,
+        words: str,
+        once: Callable[[], requests.Response],
+        repeatable: bool,
+        attempts: Attempts | None = None,
     ) -> requests.Response:
         """The answer of the last attempt. Raises RegistryError if there was none."""
-        attempts = self.attempts()
+        attempts = attempts or self.attempts()
         while True:
             try:
                 response = once()

@@ -23,11 +23,12 @@ _NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMB
 class _PunctualConnection(HTTPConnection):
     def getresponse(self) -> Any:
         late = threading.Event()
+        connected_by = self.sock  # which is no longer here when the server is to close it
         timer = threading.Timer(self.timeout or threading.TIMEOUT_MAX, self._hang_up, [late])
         timer.daemon = True
         timer.start()
         try:
-            response = super().getresponse()
+            response: Any = super().getresponse()
         except (OSError, HTTPException, ValueError):
             if not late.is_set():
                 raise
@@ -36,13 +37,12 @@ class _PunctualConnection(HTTPConnection):
         if late.is_set():
             # What there is of a head may well look like a whole one.
             raise TimeoutError("the head of the answer is late")
+        response.connected_by = connected_by
         return response
 
     def _hang_up(self, late: threading.Event) -> None:
-        """Wake the reader, which then finds the connection ended."""
         late.set()
-        with contextlib.suppress(OSError, TypeError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        _shut_down(self.sock)
 
 
 class _PunctualTLSConnection(_PunctualConnection, HTTPSConnection):
@@ -59,6 +59,18 @@ class _TLSPool(urllib3.HTTPSConnectionPool):
 
 POOLS: dict[str, type[urllib3.HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 """For a pool manager's `pool_classes_by_scheme`."""
+
+
+def hang_up(response: Any) -> None:
+    """Wake who reads a response's body in another thread: the connection has ended for it."""
+    if not response.closed:  # else others may use the connection already
+        _shut_down(getattr(response, "connected_by", None))
+
+
+def _shut_down(connected_by: Any) -> None:
+    # Below TLS, which would want to say good-bye.
+    with contextlib.suppress(OSError, TypeError):
+        socket.socket.shutdown(connected_by, socket.SHUT_RDWR)
 
 
 def speaks_tls(host: str, port: int, seconds: float) -> bool:

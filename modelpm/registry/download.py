@@ -1,58 +1,71 @@
 """How many streams bring one blob: as many as make it faster, and no more.
 
-One stream begins. As long as twice as many bring clearly more there are twice as many, up to the
-registry's limit; a new one takes the second half of the largest part that is left. A stream that
-lags far behind the others loses its part to a new one. A server that gives no ranges, or not so
-many connections, gets what it can take: what a stream cannot bring goes back to where it came from.
+A blob comes from its front to its back, so that whoever hashes it can follow. One stream begins,
+with one request for all of it. As long as twice as many bring clearly more there are twice as many;
+then each of them asks for one part after the other. What a stream cannot bring, or hardly brings,
+is left to the others. A server that gives no ranges, or not so many connections, is asked for no
+more than it can give.
 """
 
-import statistics
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import BinaryIO
+from typing import Protocol
 
-from modelpm.content import RangeFetcher, Sink, verify_size
+from modelpm.content import Sink, verify_size
 from modelpm.errors import RegistryError
 from modelpm.oci.descriptor import Descriptor
-from modelpm.registry.limits import Budget
+from modelpm.registry.budget import Budget
+from modelpm.registry.growth import Laggards, Trial
+from modelpm.registry.limits import Growth
 
-MIN_PART = 32 * 2**20
-"""Bytes: a part below this is not worth a connection of its own."""
-
-TICK = 0.05
-"""Seconds between two looks at the streams."""
-
-WINDOW = 0.2
-"""Seconds over which the rate of some number of streams is taken."""
-
-GAIN = 1.3
-"""Twice as many streams stay if they bring so many times as much."""
-
-PROBE_AGAIN = 5.0
-"""Seconds after which more streams are tried once more; each time twice as long."""
-
-LAG = 10
-"""A stream is replaced when it is so many times slower than the median of the others."""
-
-LAG_SECONDS = 5.0
-"""How long it must have been."""
+_PARTS = 16
+"""Each stream's part of a very large blob is at least such a part of it."""
 
 _NO_RANGES = (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 
+class PartStream(Protocol):
+    """Bytes that come one after the other. UNVERIFIED."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes as soon as there are any; none at the end."""
+        ...
+
+    def abort(self) -> None:
+        """Make the read that waits, and each later one, fail soon. From any thread."""
+        ...
+
+
+class RangeFetcher(Protocol):
+    """Where the bytes of one blob can be read in any order, by several streams at a time."""
+
+    def __call__(
+        self, start: int, stop: int | None, *, patient: bool
+    ) -> AbstractContextManager[PartStream]:
+        """Open the bytes [start, stop), or without `stop` the rest, by whatever the server gives.
+
+        A `patient` stream waits where the server says so. Reading raises RegistryError; with the
+        status 200, 206 or 416 where the server does not serve that range.
+        """
+        ...
+
+
 @dataclass(eq=False, slots=True)
-class _Part:
-    """The bytes [position, stop) that one stream brings; `giver` is whose they were before."""
+class _Stream:
+    """One stream and the bytes [position, stop) that it brings now. Others may take of them."""
 
     position: int
     stop: int
-    giver: "_Part | None" = None
-    since: float = 0.0
-    began_at: int = 0
-    """Where it was at the time `since`: its rate is taken from there."""
+    until: int = 0
+    """Where the request ends that is open; it may be beyond `stop`."""
+    is_range: bool = False
+    is_patient: bool = False
+    arrived: int = 0
+    """Bytes of all its parts."""
+    opened: PartStream | None = None
 
     @property
     def left(self) -> int:
@@ -64,267 +77,259 @@ class Download:
 
     def __init__(
         self,
-        source: RangeFetcher,
+        fetch: RangeFetcher,
         desc: Descriptor,
         sink: Sink,
         budget: Budget,
+        growth: Growth,
         clock: Callable[[], float],
     ) -> None:
-        self._source = source
+        self._fetch = fetch
         self._desc = desc
         self._sink = sink
         self._budget = budget
+        self._growth = growth
         self._clock = clock
+        self._part = max(growth.part, desc.size // (_PARTS * budget.connections))
         self._changed = threading.Condition()
-        self._todo = [_Part(start, stop) for start, stop in sink.missing()]
-        self._active: list[_Part] = []
-        self._wanted = 1
-        self._most = budget.connections
+        # All below changes under the condition only.
+        self._todo = sink.missing()
+        self._active: list[_Stream] = []
+        self._trial = Trial(growth, budget.connections)
+        self._laggards: Laggards[_Stream] = Laggards(growth, clock())
         self._arrived = 0
+        self._landing = 0
         self._has_ranges = True
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Bring all that the sink misses.
+        """Bring all that the sink misses; then nothing more is written, also after a failure.
 
         Raises what the source's streams and the sink raise, and DigestMismatchError when there are
-        more bytes than the descriptor says.
+        more bytes than the descriptor says, or fewer.
         """
-        alone = self._most == 1 or sum(part.left for part in self._todo) < 2 * MIN_PART
-        while self._todo and self._failure is None:
-            self._budget.acquire(self._sink.missing)
-            if alone:
-                self._work(self._todo.pop(0))
-            else:
-                self._start(self._todo.pop(0))
+        try:
+            while self._todo and self._failure is None:
+                self._budget.acquire(self._sink.missing)
+                self._start()
                 self._watch()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the streams are to end
+            self._fail(error)
+        with self._changed:
+            while self._landing:
+                self._changed.wait()
         if self._failure is not None:
             raise self._failure
 
-    # The streams.
-
-    def _start(self, part: _Part) -> None:
-        """Begin a stream that has its connection already."""
-        thread = threading.Thread(target=self._work, args=(part,), name="stream", daemon=True)
-        thread.start()
-
-    def _work(self, first: _Part) -> None:
-        """Bring one part after the other, as long as this stream is wanted."""
-        part: _Part | None = first
-        try:
-            while part is not None:
-                self._enter(part)
-                self._bring(part)
-                part = self._next(part)
-        except RegistryError as error:
-            self._lose(part, error)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the watcher must hear of it
-            self._fail(error)
-        finally:
-            self._budget.release()
-            with self._changed:
-                self._changed.notify_all()
-
-    def _enter(self, part: _Part) -> None:
-        with self._changed:
-            part.since, part.began_at = self._clock(), part.position
-            if part not in self._active:
-                self._active.append(part)
-
-    def _bring(self, part: _Part) -> None:
-        """Read one part to its end, wherever that is moved meanwhile."""
-        with self._open(part) as stream:
-            while part.left > 0:
-                chunk = stream.read(self._budget.piece)
-                offset, count = self._claim(part, len(chunk))
-                if count:
-                    self._sink.write(offset, chunk[:count])
-                if not chunk:
-                    break
-                self._budget.spend(len(chunk))
-                # A stream that goes to the blob's end gives one byte more where there are more.
-                if offset + len(chunk) > self._desc.size:
-                    verify_size(self._desc, offset + len(chunk))
-            if part.left > 0:
-                verify_size(self._desc, part.position)
-            if part.stop == self._desc.size and part.giver is None and stream.read(1):
-                verify_size(self._desc, self._desc.size + 1)
-
-    def _open(self, part: _Part) -> AbstractContextManager[BinaryIO]:
-        """A stream of a part; of one to the blob's end as every server gives it."""
-        is_rest = part.giver is None and part.stop == self._desc.size
-        if is_rest or not self._has_ranges:
-            return self._source.fetch(self._desc, part.position)
-        return self._source.fetch_range(self._desc, part.position, part.stop)
-
-    def _claim(self, part: _Part, count: int) -> tuple[int, int]:
-        """Of so many bytes that came, where the first belongs and how many are the part's."""
-        with self._changed:
-            offset, count = part.position, min(count, part.left)
-            part.position += count
-            self._arrived += count
-            return offset, count
-
-    def _next(self, done: _Part) -> _Part | None:
-        """What a stream that has brought its part does next; None is to end."""
-        with self._changed:
-            if done in self._active:
-                self._active.remove(done)
-            if self._failure is not None or len(self._active) >= self._wanted:
-                return None if self._active or not self._todo else self._todo.pop(0)
-            return self._pick()
-
-    def _pick(self) -> _Part | None:
-        """A part that nobody brings, else the second half of the largest that is worth it."""
-        if self._todo:
-            return self._todo.pop(0)
-        giver = max(self._active, key=lambda part: part.left, default=None)
-        if giver is None or giver.left < 2 * MIN_PART or not self._has_ranges:
-            return None
-        middle = giver.stop - giver.left // 2
-        part = _Part(middle, giver.stop, giver)
-        giver.stop = middle
-        return part
-
-    def _take_away(self, part: _Part) -> None:
-        """Leave a stream nothing to bring: the rest goes back to its giver, or waits."""
-        rest = _Part(part.position, part.stop)
-        part.stop = part.position
-        giver = part.giver
-        if rest.left <= 0:
-            return
-        if giver is not None and giver in self._active and giver.stop == rest.position:
-            giver.stop = rest.stop
-        else:
-            self._todo.append(rest)
-
-    def _lose(self, part: _Part | None, error: RegistryError) -> None:
-        """A stream cannot go on. The last one fails for all; else there are fewer from now on."""
-        with self._changed:
-            if part is not None and part in self._active:
-                self._active.remove(part)
-                self._take_away(part)
-            if error.status in _NO_RANGES and self._has_ranges:
-                self._has_ranges = False
-            elif not self._active:
-                self._failure = self._failure or error
-            self._most = max(1, len(self._active))
-            self._wanted = min(self._wanted, self._most)
-
-    def _fail(self, error: BaseException) -> None:
-        with self._changed:
-            self._failure = self._failure or error
-            for part in self._active:
-                part.stop = part.position
-            self._active.clear()
-
-    # The watcher.
-
     def _watch(self) -> None:
         """Look at the streams until none is left."""
-        trial = _Trial(self._clock())
-        try:
-            while True:
-                with self._changed:
-                    self._changed.wait(TICK)
-                    if self._failure is not None:
-                        return
-                    if not self._active:
-                        return  # what is left to do, one stream begins anew
-                    now, arrived, count = self._clock(), self._arrived, len(self._active)
-                self._sink.missing()  # raises when the copy is to end
-                self._replace_laggards(now)
-                verdict = trial.judge(now, arrived, count, self._wanted)
-                if verdict > self._wanted:
-                    self._add(min(verdict, self._most) - count)
-                elif verdict < self._wanted:
-                    self._shrink(verdict)
-        except BaseException as error:
-            self._fail(error)
-            raise
-
-    def _add(self, count: int) -> None:
-        """Begin more streams, as far as there are connections and parts for them."""
-        for _ in range(count):
-            if not self._budget.try_acquire():
-                break
+        while True:
             with self._changed:
+                if not self._active:
+                    return
+                self._changed.wait(self._growth.tick)
+                if self._has_ranges:
+                    self._measure(self._clock())
+            self._sink.missing()  # raises when the download is to end
+            while self._lacks_streams() and self._budget.try_acquire():
+                if not self._start():
+                    break
+
+    def _measure(self, now: float) -> None:
+        arrived = {stream: stream.arrived for stream in self._active}
+        flowing = all(arrived.values())
+        self._trial.judge(now, self._arrived, len(arrived), flowing=flowing)
+        for stream in self._laggards.find(now, arrived, self._arrived):
+            self._leave(stream)
+            if not stream.arrived:  # as good as refused
+                self._trial.refuse(now, len(self._active))
+            _abort(stream)
+
+    def _lacks_streams(self) -> bool:
+        with self._changed:
+            return self._failure is None and len(self._active) < self._trial.wanted
+
+    def _start(self) -> bool:
+        """Begin a stream, which has its connection already, if there is a part for it."""
+        with self._changed:
+            part = self._pick()
+            if part is not None:
+                stream = _Stream(*part)
+                self._active.append(stream)
+        if part is None:
+            self._budget.release()
+            return False
+        thread = threading.Thread(target=self._work, args=(stream,), name="stream", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there can be no more threads
+            self._budget.release()
+            raise
+        return True
+
+    def _fail(self, error: BaseException) -> None:
+        """End all streams: nothing is claimed from now on."""
+        with self._changed:
+            self._failure = self._failure or error
+            streams, self._active = self._active, []
+            self._changed.notify_all()
+        for stream in streams:
+            _abort(stream)
+
+    # One stream, in its own thread.
+
+    def _work(self, stream: _Stream) -> None:
+        """Bring one part after the other, as long as this stream is wanted."""
+        try:
+            while self._goes_on(stream):
+                self._bring(stream)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, `run` raises it
+            self._lose(stream, error)
+        finally:
+            self._budget.release()
+
+    def _goes_on(self, stream: _Stream) -> bool:
+        """Whether there is a part for this stream; if not, it is over."""
+        with self._changed:
+            if stream not in self._active:
+                return False
+            if stream.left:
+                return True
+            count = len(self._active)
+            if count == 1 or (count <= self._trial.wanted and not self._budget.is_short):
                 part = self._pick()
                 if part is not None:
-                    self._active.append(part)
-            if part is None:
-                self._budget.release()
-                break
-            self._start(part)
+                    stream.position, stream.stop = part
+                    return True
+            self._leave(stream)
+            return False
+
+    def _bring(self, stream: _Stream) -> None:
+        """Read one part to its end, wherever that is moved meanwhile."""
+        with self._open(stream) as opened:
+            if not self._expose(stream, opened):
+                return
+            while True:
+                chunk = opened.read(self._budget.piece)
+                claim = self._claim(stream, len(chunk))
+                if claim is None:
+                    return
+                offset, count = claim
+                if count:
+                    self._land(offset, chunk[:count])
+                if not stream.left:
+                    break
+            is_end = not stream.is_range and stream.position == self._desc.size
+            if is_end and (len(chunk) > count or opened.read(1)):
+                verify_size(self._desc, self._desc.size + 1)
+
+    def _open(self, stream: _Stream) -> AbstractContextManager[PartStream]:
+        """A part as a range; alone up to the blob's end, the rest as every server gives it."""
         with self._changed:
-            self._wanted = max(1, len(self._active))
+            is_alone = len(self._active) == 1
+            is_rest = not self._has_ranges or (is_alone and stream.stop == self._desc.size)
+            stream.is_range, stream.is_patient = not is_rest, is_alone
+            stream.until = self._desc.size if is_rest else stream.stop
+            start, stop = stream.position, None if is_rest else stream.stop
+        return self._fetch(start, stop, patient=is_alone)
 
-    def _shrink(self, count: int) -> None:
-        """End the youngest streams, down to so many."""
+    def _expose(self, stream: _Stream, opened: PartStream) -> bool:
+        """Let others abort it from now on; False if the stream is over already."""
         with self._changed:
-            self._wanted = count
-            for part in reversed(self._active[count:]):
-                self._take_away(part)
+            stream.opened = opened
+            return stream in self._active
 
-    def _replace_laggards(self, now: float) -> None:
-        """Give what a stream hardly brings to a new one; the old one ends when it wakes up."""
+    def _claim(self, stream: _Stream, count: int) -> tuple[int, int] | None:
+        """Where so many bytes that came belong, and how many of them are wanted.
+
+        They are written, whatever happens to the stream meanwhile. None for a stream that is over.
+        Raises DigestMismatchError where none came although there should be more.
+        """
         with self._changed:
-            rates = {part: _rate(part, now) for part in self._active}
-            known = [rate for rate in rates.values() if rate is not None]
-            slow = [
-                part
-                for part, rate in rates.items()
-                if rate is not None
-                and part.left > 0
-                and len(known) > 1
-                and rate * LAG < statistics.median(known)
-            ]
-            for part in slow:
-                self._active.remove(part)
-                self._take_away(part)
-            replacements = min(len(slow), len(self._todo))
-        if replacements:
-            self._add(replacements)
+            if stream not in self._active:
+                return None
+            if not count:
+                verify_size(self._desc, stream.position)
+            if count >= stream.left:
+                self._extend(stream)
+            offset, count = stream.position, min(count, stream.left)
+            stream.position += count
+            stream.arrived += count
+            self._arrived += count
+            self._landing += bool(count)
+            return offset, count
+
+    def _land(self, offset: int, chunk: bytes) -> None:
+        try:
+            self._sink.write(offset, chunk)
+        except BaseException as error:
+            self._fail(error)  # before `run` hears that nothing is in the air any more
+            raise
+        finally:
+            with self._changed:
+                self._landing -= 1
+                self._changed.notify_all()
+
+    def _lose(self, stream: _Stream, error: BaseException) -> None:
+        """A stream cannot go on: if it is not the last, fewer others bring the rest."""
+        with self._changed:
+            if stream not in self._active:
+                return
+            self._leave(stream)
+            is_last = stream.is_patient and not self._active
+            if not isinstance(error, RegistryError):
+                self._fail(error)
+            elif stream.is_range and error.status in _NO_RANGES:
+                self._has_ranges = False
+            elif is_last:
+                self._fail(error)
+            self._trial.refuse(self._clock(), len(self._active) if self._has_ranges else 1)
+
+    # Parts. The condition is held.
+
+    def _pick(self) -> tuple[int, int] | None:
+        """The next part; if none is left, half of the largest that a stream works on."""
+        if not self._todo and self._has_ranges:
+            giver = max(self._active, key=lambda stream: stream.left, default=None)
+            if giver is not None and giver.left >= 2 * self._growth.part:
+                middle = giver.position + min(self._part, giver.left // 2)
+                self._todo, giver.stop = [(middle, giver.stop)], middle
+        return self._take(self._desc.size) if self._todo else None
+
+    def _take(self, limit: int) -> tuple[int, int]:
+        """What comes first of what is to do: a part of it, or all where one stream is enough."""
+        start, stop = self._todo.pop(0)
+        is_all = self._trial.wanted == 1 or stop - start < self._part + self._growth.part
+        end = min(limit, stop if is_all else start + self._part)
+        if end < stop:
+            self._todo.insert(0, (end, stop))
+        return start, end
+
+    def _extend(self, stream: _Stream) -> None:
+        """Let a request that is open anyway go on beyond the part, if nobody brings that."""
+        is_wanted = len(self._active) <= self._trial.wanted
+        is_next = bool(self._todo) and self._todo[0][0] == stream.stop < stream.until
+        if is_wanted and is_next:
+            _, stream.stop = self._take(stream.until)
+
+    def _leave(self, stream: _Stream) -> None:
+        """A stream is over; what it has not brought is to do again."""
+        self._active.remove(stream)
+        if stream.left:
+            self._todo = _merged([*self._todo, (stream.position, stream.stop)])
+        self._changed.notify_all()
 
 
-@dataclass(slots=True)
-class _Trial:
-    """Whether more streams bring more: rates of numbers of streams, taken one after the other."""
-
-    began: float
-    before: int = 0
-    probe_at: float = 0.0
-    pause: float = PROBE_AGAIN
-    count: int = 0
-    last: tuple[int, float] = (0, 0.0)
-    """A number of streams and what they brought in a second."""
-
-    def judge(self, now: float, arrived: int, count: int, wanted: int) -> int:
-        """How many streams there should be."""
-        if count != self.count or arrived == self.before:
-            self.began, self.before, self.count = now, arrived, count
-            return wanted
-        if now - self.began < WINDOW:
-            return wanted
-        rate = (arrived - self.before) / (now - self.began)
-        self.began, self.before = now, arrived
-        fewer, their_rate = self.last
-        if fewer < count and fewer and rate < GAIN * their_rate:
-            self.last = (0, 0.0)
-            self.probe_at, self.pause = now + self.pause, self.pause * 2
-            return fewer
-        if now < self.probe_at:
-            return wanted
-        self.last = (count, rate)
-        return 2 * count
+def _abort(stream: _Stream) -> None:
+    if stream.opened is not None:
+        stream.opened.abort()
 
 
-def _rate(part: _Part, now: float) -> float | None:
-    """Bytes a second over the last seconds; None while that cannot be told."""
-    seconds = now - part.since
-    if seconds < LAG_SECONDS:
-        return None
-    rate = (part.position - part.began_at) / seconds
-    if seconds > 2 * LAG_SECONDS:
-        part.since, part.began_at = now - LAG_SECONDS, part.position - int(rate * LAG_SECONDS)
-    return rate
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges that do not overlap, in order, those that touch made one."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(ranges):
+        if merged and merged[-1][1] == start:
+            start = merged.pop()[0]  # noqa: PLW2901
+        merged.append((start, stop))
+    return merged

@@ -4,7 +4,6 @@ Source of the figures: what registries and their clients do. All can be set, so 
 """
 
 import secrets
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +11,27 @@ from email.utils import parsedate_to_datetime
 
 _QUICK_ATTEMPTS = 3
 _QUICK_BACKOFF = 0.1
-_LOOK = 0.1
-_PIECE = 2**20
-_LEAST_PIECE = 2**10
 _RANDOM = secrets.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """When one blob gets more streams, or another one in the place of a slow one."""
+
+    part: int = 32 * 2**20
+    """Bytes: a part below this is not worth a request of its own."""
+    tick: float = 0.05
+    """Seconds between two looks at the streams."""
+    window: float = 0.2
+    """Seconds over which it is first measured what some number of streams brings."""
+    gain: float = 1.3
+    """More streams stay if they bring so many times as much."""
+    pause: float = 5.0
+    """Seconds after which more streams are tried once more; each time twice as long."""
+    lag: float = 10.0
+    """A stream is replaced when the others are so many times faster."""
+    lag_window: float = 3.0
+    """Seconds over which that is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +72,26 @@ class Limits:
     """Streams at once, of all blobs together."""
     rate: int = 0
     """Bytes of blobs a second, of all streams together; 0 is as fast as they come."""
+    growth: Growth = Growth()
 
 
 class Attempts:
-    """The attempts at one piece of work, and the waits between them."""
+    """The attempts at one piece of work, and the waits between them.
+
+    There is none any more once `is_over` says so.
+    """
 
     def __init__(
         self,
         limits: Limits,
-        sleep: Callable[[float], None],
+        sleep: Callable[[float], object],
         on_wait: Callable[[float, str], None],
+        is_over: Callable[[], bool] = bool,
     ) -> None:
         self._limits = limits
         self._sleep = sleep
         self._on_wait = on_wait
+        self._is_over = is_over
         self._failed = 0
         self._waited = 0.0
 
@@ -81,7 +103,7 @@ class Attempts:
         """
         self._failed += 1
         bound = self._limits.attempts
-        if self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
+        if self._is_over() or self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
             return False
         told = None if retry_after is None else _seconds(retry_after)
         if told is None:
@@ -93,7 +115,7 @@ class Attempts:
                 return False
         self._on_wait(seconds, why)
         self._sleep(seconds)
-        return True
+        return not self._is_over()
 
     def progressed(self) -> None:
         """Enough was done since the last failure: count attempts anew."""
@@ -103,46 +125,6 @@ class Attempts:
         start = min(_QUICK_BACKOFF, self._limits.backoff) if quick else self._limits.backoff
         longest = min(start * 2 ** (self._failed - 1), self._limits.backoff_max)
         return float(longest) * _RANDOM.uniform(0.5, 1.0)
-
-
-class Budget:
-    """What all streams from one registry share: connections, and bytes a second."""
-
-    def __init__(
-        self, limits: Limits, sleep: Callable[[float], None], clock: Callable[[], float]
-    ) -> None:
-        self.connections = max(1, limits.connections)
-        self.piece = min(_PIECE, max(_LEAST_PIECE, limits.rate // 10)) if limits.rate else _PIECE
-        """Bytes to read at a time: with a rate so few that no wait is long."""
-        self._free = threading.Semaphore(self.connections)
-        self._rate = limits.rate
-        self._sleep = sleep
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._due = 0.0
-
-    def acquire(self, alive: Callable[[], object]) -> None:
-        """Wait for a connection. `alive` is called meanwhile, and may raise to end the wait."""
-        while not self._free.acquire(timeout=_LOOK):
-            alive()
-
-    def try_acquire(self) -> bool:
-        """Take a connection if one is free."""
-        return self._free.acquire(blocking=False)
-
-    def release(self) -> None:
-        """Give a connection back."""
-        self._free.release()
-
-    def spend(self, count: int) -> None:
-        """Tell of bytes that came; waits as long as the rate demands."""
-        if not self._rate:
-            return
-        with self._lock:
-            now = self._clock()
-            self._due = max(self._due, now) + count / self._rate
-            pause = self._due - now
-        self._sleep(pause)
 
 
 class Pace:

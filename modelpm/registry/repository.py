@@ -4,6 +4,8 @@ Source: OCI distribution spec 1.1, "Pull" and "Listing Referrers". Manifests are
 they are interpreted here; blobs are not.
 """
 
+import contextlib
+import functools
 import io
 import re
 import threading
@@ -69,9 +71,12 @@ class Repository:
         return Descriptor(manifest.media_type, digest, size, manifest.artifact_type)
 
     def fetch(self, desc: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
-        """Open content. A manifest has been verified, a blob is opened at the first read."""
+        """Open content. A manifest has been verified, a blob is opened at the first read.
+
+        Waits while as many blobs are open as there may be connections.
+        """
         if not is_manifest(desc):
-            return self._stream(BlobStream(self._client, self._blob_url(desc), desc, offset))
+            return self._stream(desc, offset)
         with self._lock:
             raw = self._kept.get(desc.digest)
         if raw is None:
@@ -80,17 +85,9 @@ class Repository:
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
         """Bring a blob by as many streams as make it faster. UNVERIFIED."""
-        Download(self, desc, sink, self._client.budget, self._client.clock).run()
-
-    def fetch_range(
-        self, desc: Descriptor, start: int, stop: int
-    ) -> AbstractContextManager[BinaryIO]:
-        """Open the bytes [start, stop) of a blob. UNVERIFIED.
-
-        Reading raises RegistryError where the server does not serve ranges.
-        """
-        blob = self._blob_url(desc)
-        return self._stream(BlobStream(self._client, blob, desc, start, stop, must_range=True))
+        client = self._client
+        fetch = functools.partial(BlobStream, client, self._blob_url(desc), desc)
+        Download(fetch, desc, sink, client.budget, client.limits.growth, client.clock).run()
 
     def exists(self, desc: Descriptor) -> bool:
         """Whether the registry says that it has the content."""
@@ -130,10 +127,14 @@ class Repository:
     def _blob_url(self, desc: Descriptor) -> str:
         return f"{self._client.prefix}://{self._container.get_blob_url(str(desc.digest))}"
 
-    @staticmethod
-    def _stream(stream: BlobStream) -> AbstractContextManager[BinaryIO]:
-        # A raw stream has all of BinaryIO that is used: read and close.
-        return cast("AbstractContextManager[BinaryIO]", stream)
+    @contextlib.contextmanager
+    def _stream(self, desc: Descriptor, offset: int) -> Iterator[BinaryIO]:
+        self._client.budget.acquire()
+        try:
+            with BlobStream(self._client, self._blob_url(desc), desc, offset) as stream:
+                yield cast("BinaryIO", stream)  # as far as it is used: read and close
+        finally:
+            self._client.budget.release()
 
     def _manifest(
         self, reference: str, asked: Digest | None, media_type: str | None = None

@@ -7,6 +7,7 @@ part that was asked for. The bytes themselves are not verified here.
 
 import io
 import re
+import threading
 from http import HTTPStatus
 from typing import Any
 
@@ -15,24 +16,25 @@ import urllib3
 from modelpm.errors import DigestMismatchError, RegistryError
 from modelpm.oci.descriptor import Descriptor
 from modelpm.registry.client import RegistryClient
+from modelpm.registry.connection import hang_up
 from modelpm.registry.failure import of_exception
 from modelpm.registry.limits import Pace
 from modelpm.registry.task import Task
 
-_PIECE = 2**20
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.IGNORECASE)
 _LINK_EXPIRED = frozenset({400, 401, 403, 404, 410})
 
 
 class BlobStream(io.RawIOBase):
-    """The bytes [start, stop) of a blob, and one more if the server sends more than there are.
+    """The bytes of a blob from `start` on, and one more if the server sends more than there are.
 
-    Opened at the first `read`. `read` gives what has come, at least one byte before the end. It
-    raises DigestMismatchError when the server tells another size, RegistryError when the
-    attempts are used up, and what `RegistryClient.check` raises.
+    Opened at the first `read`. `read` gives what has come, at least one byte before the end, at
+    the rate of the client's budget. It raises DigestMismatchError when the server tells another
+    size, RegistryError when the attempts are used up, and what `RegistryClient.check` raises.
 
-    With `must_range` a server that does not serve ranges is an error; otherwise what comes before
-    `start` is read and dropped.
+    Of a server that does not serve ranges what comes before `start` is read and dropped. With
+    `stop` the bytes [start, stop) are asked for, and such a server is an error. A stream that is
+    not `patient` does not ask again a server that refuses it now.
     """
 
     def __init__(
@@ -43,7 +45,7 @@ class BlobStream(io.RawIOBase):
         start: int = 0,
         stop: int | None = None,
         *,
-        must_range: bool = False,
+        patient: bool = True,
     ) -> None:
         super().__init__()
         self._client = client
@@ -51,13 +53,15 @@ class BlobStream(io.RawIOBase):
         self._words = Task.of(client.host, "GET", url).words
         self._desc = desc
         self._stop = desc.size if stop is None else stop
-        self._must_range = must_range
+        self._must_range = stop is not None
+        self._patient = patient
         self._asks_ranges = True
         self._position = self._failed_at = start
         self._skip = 0
         self._response: Any = None
         self._pace = Pace(client.limits)
-        self._attempts = client.attempts()
+        self._aborted = threading.Event()
+        self._attempts = client.attempts(self._aborted)
         self._ended = start >= self._stop
 
     def readable(self) -> bool:
@@ -69,7 +73,8 @@ class BlobStream(io.RawIOBase):
         if size < 0:
             return self.readall()
         while size and not self._ended:
-            chunk, failure = self._receive(min(size, _PIECE))
+            chunk, failure = self._receive(min(size, self._client.budget.piece))
+            self._client.budget.spend(len(chunk))
             self._position += len(chunk)
             # Past the end only the fact counts that there is more, not how much, nor a failure.
             self._ended = self._position > self._stop or (not chunk and self._is_whole)
@@ -78,6 +83,13 @@ class BlobStream(io.RawIOBase):
             if failure:
                 self._recover(failure)
         return b""
+
+    def abort(self) -> None:
+        """Make the read that waits for bytes, and each later one, fail soon. From any thread."""
+        self._aborted.set()
+        response = self._response
+        if response is not None:
+            hang_up(response.raw)
 
     def close(self) -> None:
         """Hang up, unless the connection can be used again."""
@@ -127,10 +139,15 @@ class BlobStream(io.RawIOBase):
 
     def _open(self) -> None:
         while self._response is None:
+            if self._aborted.is_set():
+                raise RegistryError(f"{self._words}: ended by us")
             asks = self._asks_ranges and (self._position > 0 or self._stop < self._desc.size)
             end = "" if self._stop == self._desc.size else str(self._stop - 1)
             headers = {"Range": f"bytes={self._position}-{end}"} if asks else {}
-            response = self._client.do_request(self._url, headers=headers, stream=True)
+            attempts = self._client.attempts(self._aborted, most=None if self._patient else 1)
+            response = self._client.do_request(
+                self._url, headers=headers, stream=True, attempts=attempts
+            )
             if response.status_code in _LINK_EXPIRED and not self._client.is_home(response):
                 response.close()
                 self._again("the link to the content has expired", quick=True)

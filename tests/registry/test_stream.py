@@ -13,6 +13,7 @@ from modelpm import content
 from modelpm.errors import DigestMismatchError, NotFoundError, RegistryError
 from modelpm.oci.descriptor import Descriptor
 from modelpm.registry.repository import Repository
+from modelpm.registry.stream import BlobStream
 from tests.registry.conftest import NAME, QUICK, Bench
 
 MIB = 2**20
@@ -276,22 +277,25 @@ def test_a_busy_server_after_a_break_is_waited_for(bench: Bench) -> None:
     assert pull(bench.repository(registry)) == BLOB
 
 
+def part(bench: Bench, registry: Registry, start: int, stop: int, **options: Any) -> BlobStream:
+    url = f"{registry.url}/v2/{NAME}/blobs/{LAYER.digest}"
+    return BlobStream(bench.client(registry.host, **options), url, LAYER, start, stop)
+
+
 SPANS = [(0, len(BLOB)), (0, 1), (5, 5), (MIB, 2 * MIB), (len(BLOB) - 1, len(BLOB))]
 
 
 @pytest.mark.parametrize(("start", "stop"), SPANS)
 def test_a_range_is_read(bench: Bench, start: int, stop: int) -> None:
     registry = serve(bench)
-    repository = bench.repository(registry)
-    assert isinstance(repository, content.RangeFetcher)
-    with repository.fetch_range(LAYER, start, stop) as stream:
+    with part(bench, registry, start, stop) as stream:
         got = b"".join(iter(lambda: stream.read(MIB), b""))
     assert got == BLOB[start:stop]
 
 
 def test_a_broken_range_goes_on(bench: Bench) -> None:
     registry = serve(bench, {"cut": 1000, "times": 1})
-    with bench.repository(registry).fetch_range(LAYER, 5000, 9000) as stream:
+    with part(bench, registry, 5000, 9000) as stream:
         assert b"".join(iter(lambda: stream.read(MIB), b"")) == BLOB[5000:9000]
     assert ranges(registry) == ["bytes=5000-8999", "bytes=6000-8999"]
 
@@ -303,7 +307,7 @@ def test_a_range_of_a_server_without_ranges_is_an_error(
 ) -> None:
     registry = serve(bench, {"range": kind})
     with (
-        bench.repository(registry).fetch_range(LAYER, start, 9000) as stream,
+        part(bench, registry, start, 9000) as stream,
         pytest.raises(RegistryError, match="another part"),
     ):
         stream.read(1)

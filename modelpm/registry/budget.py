@@ -1,0 +1,70 @@
+"""What all streams of blobs from one registry share: connections, and bytes a second."""
+
+import threading
+from collections.abc import Callable
+
+from modelpm.registry.limits import Limits
+
+_LOOK = 0.1
+_PIECE = 2**20
+_LEAST_PIECE = 2**10
+_PIECES_A_SECOND = 10
+_BANKED = 0.05
+"""Seconds that a stream may come late and still be within the rate."""
+
+
+class Budget:
+    """Threads may share it. Whoever takes a connection gives it back."""
+
+    def __init__(
+        self, limits: Limits, sleep: Callable[[float], None], clock: Callable[[], float]
+    ) -> None:
+        self.connections = max(1, limits.connections)
+        self.piece = _PIECE
+        """Bytes to read at a time: with a rate so few that no wait is long."""
+        if limits.rate:
+            self.piece = min(_PIECE, max(_LEAST_PIECE, limits.rate // _PIECES_A_SECOND))
+        self._free = threading.Semaphore(self.connections)
+        self._waiting = 0
+        self._rate = limits.rate
+        self._sleep = sleep
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._due = 0.0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody waits for a connection."""
+        return self._waiting > 0
+
+    def acquire(self, alive: Callable[[], object] = bool) -> None:
+        """Wait for a connection. `alive` is called meanwhile, and may raise to end the wait."""
+        if self._free.acquire(blocking=False):
+            return
+        with self._lock:
+            self._waiting += 1
+        try:
+            while not self._free.acquire(timeout=_LOOK):
+                alive()
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def try_acquire(self) -> bool:
+        """Take a connection if one is free and nobody waits for it."""
+        return not self.is_short and self._free.acquire(blocking=False)
+
+    def release(self) -> None:
+        """Give a connection back."""
+        self._free.release()
+
+    def spend(self, count: int) -> None:
+        """Tell of bytes that came; waits as long as the rate demands."""
+        if not self._rate:
+            return
+        with self._lock:
+            now = self._clock()
+            self._due = max(self._due, now - _BANKED) + count / self._rate
+            pause = self._due - now
+        if pause > 0:
+            self._sleep(pause)
