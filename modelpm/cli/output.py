@@ -36,7 +36,7 @@ _HOSTILE = re.compile(
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 _LEAST_BAR = 5
 _WIDEST = 200
-_CLEAR_LINE, _UP = "\x1b[K", "\x1b[A"
+_CLEAR_LINE = "\x1b[K"
 _CLEAR_BLOCK = "\r\x1b[K\n\x1b[J\x1b[A"
 """From the cursor's line on. A terminal that is cleared from its first line on keeps the lines as
 history, to be seen again: so the first one is cleared by itself."""
@@ -237,11 +237,10 @@ class Block:
         size = terminal_size()
         columns = max(1, min(size.columns - 1, _WIDEST))
         texts = [self._text(line, columns) for line in lines][-max(1, size.lines - 1) :]
-        is_other = size != self._size
-        if is_other or above:  # every line is to be written
+        parts: list[str] = []
+        if above or size != self._size:
             self._shown, self._size = [], size
-        parts = [_CLEAR_BLOCK] if is_other else []
-        parts += [escape(text) + _CLEAR_LINE + "\n" for text in above]
+            parts = [_CLEAR_BLOCK, *(escape(text) + "\n" for text in above)]
         parts += self._changes(texts)
         if parts:
             sys.stderr.write("".join(parts))
@@ -264,7 +263,7 @@ class Block:
         parts = ["\r"]
         for old, new in pairs[:rows]:
             parts.append("\n" if old == new else (new or "") + _CLEAR_LINE + "\n")
-        return [_CUT, *parts, _WRAP, _UP * rows]
+        return [_CUT, *parts, _WRAP, f"\x1b[{rows}A"]
 
     def _text(self, line: Bar | str, columns: int) -> str:
         if isinstance(line, str):

@@ -176,6 +176,8 @@ class Told:
 
 def waiting(seconds: float, reason: str) -> str:
     """A wait in words; with 0 seconds nobody knows how long."""
+    if 0 < seconds < _SHORT:
+        return f"trying again: {reason}"
     return f"waiting {output.duration(seconds)}: {reason}" if seconds else f"waiting: {reason}"
 
 

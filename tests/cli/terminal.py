@@ -25,12 +25,12 @@ fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # this terminal's Ctrl-C is for us
 from modelpm.cli.main import main
 main()
 """
-_ORDER = r"\x1b\[(?:[AJK]|\?7[lh])"
+_ORDER = r"\x1b\[(?:\d*A|[JK]|\?7[lh])"
 _BAR = re.compile(rf"{_ORDER}|\r(?!\n)")
 """What a bar needs: a line up, the rest of screen or line cleared, the beginning of the line, and
 that a line which is too long is cut off, not broken."""
 
-_FRAME = re.compile(r"(?:\x1b\[A)+")
+_FRAME = re.compile(r"\x1b\[\d+A")
 """What a drawing of bars ends with."""
 
 
@@ -189,8 +189,8 @@ class Screen:
             self._down()
         elif token == "\r":
             self._column = 0
-        elif token == "\x1b[A":
-            self._row = max(0, self._row - 1)
+        elif token.endswith("A") and len(token) > 1:
+            self._row = max(0, self._row - int(token[2:-1] or 1))
         elif token == "\x1b[K":
             del line[self._column :]
         elif token == "\x1b[J":

@@ -9,6 +9,7 @@ import pytest
 
 from modelpm.cli import output
 from tests.cli.models import HOSTILE, NEVER
+from tests.cli.terminal import Screen
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,57 @@ def test_a_table_is_aligned_by_what_is_seen(capsys: pytest.CaptureFixture[str]) 
         "  日本     22",
         "  e\u0301\\x1b    3     y",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "abc"), ("日本語", 5, "日本"), ("", 1, ""), ("a日", 2, "a")],
+)
+def test_a_line_is_clipped_by_what_is_seen(text: str, columns: int, shown: str) -> None:
+    assert output.clip(text, columns) == shown
+
+
+class Typewriter(io.TextIOWrapper):
+    """A stream that keeps what it was told at each time."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), encoding="utf-8")
+        self.told: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.told.append(text)
+        return len(text)
+
+
+def test_a_block_writes_what_has_changed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = Typewriter()
+    monkeypatch.setattr(sys, "stderr", paper)
+    block = output.Block()
+    screen = Screen()
+    pictures: list[tuple[list[output.Bar | str], list[str]]] = [
+        (["a", "b"], []),
+        (["a", "b"], []),
+        (["a", "B"], []),
+        (["a", "B", "\x1b[2J"], []),
+        (["a"], ["said\x07"]),
+        ([], []),
+        ([output.Bar("x", 1, 2, ["tail"])], []),
+    ]
+    seen = []
+    for lines, above in pictures:
+        block.draw(lines, above)
+        assert len(paper.told) <= 1
+        seen.append(len("".join(paper.told)))
+        screen.write("".join(paper.told).replace("\n", "\r\n"))  # as a terminal's driver does
+        paper.told.clear()
+    assert seen[1] == 0
+    assert seen[2] < seen[0]
+    block.close()
+    screen.write("".join(paper.told).replace("\n", "\r\n"))
+    assert screen.text[0] == "said\\x07"
+    assert screen.text[1].startswith("x:  50% ▕█")
+    assert screen.text[1].endswith("▏ tail")
+    assert [line for line in screen.text[2:] if line] == []
 
 
 def test_json_is_ascii_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,7 +195,11 @@ def test_a_wait_is_told_once_while_it_goes_on(capsys: pytest.CaptureFixture[str]
     told = [json.loads(line) for line in captured.out.splitlines()]
     assert told == [{"status": "waiting", "reason": BUSY, "seconds": 2.0}] * 5
     plain(Waiting(0.0, "another process is fetching aaaaaaaaaaaa"))
-    assert capsys.readouterr().err == "waiting: another process is fetching aaaaaaaaaaaa\n"
+    plain(Waiting(0.2, "the connection broke"))
+    assert capsys.readouterr().err.splitlines() == [
+        "waiting: another process is fetching aaaaaaaaaaaa",
+        "trying again: the connection broke",
+    ]
 
 
 def test_bytes_that_were_wrong_are_told_of_in_every_form(
