@@ -35,7 +35,7 @@ _HOSTILE = re.compile(
 )
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 _LEAST_BAR = 5
-_WIDEST = 200
+_WIDEST = 100  # what is shown does not get clearer, and a narrower terminal breaks less
 _CLEAR_LINE = "\x1b[K"
 _CLEAR_BLOCK = "\r\x1b[K\n\x1b[J\x1b[A"
 """From the cursor's line on. A terminal that is cleared from its first line on keeps the lines as

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from registry import Basic, Registry
 
-from modelpm.cli.commands.pull import KEPT
+from modelpm.cli.commands.pull import DAMAGED, KEPT
 from modelpm.cli.credentials import docker_credentials
 from tests.cli.conftest import Cli
 from tests.cli.test_terminal import add
@@ -73,7 +73,9 @@ def test_a_name_that_moved_frees_what_it_had(cli: Cli, loopback: Registry, home:
 def test_wrong_bytes_are_an_integrity_error(cli: Cli, loopback: Registry) -> None:
     name = add(loopback, "team/tiny", 10)
     loopback.scenario = [{"path": "/blobs/", "method": "GET", "flip": 1}]
-    assert cli("pull", name).code == 5
+    result = cli("pull", name)
+    assert result.code == 5
+    assert result.errors.splitlines()[-1] == DAMAGED
     assert len(cli("list").lines) == 1
 
 

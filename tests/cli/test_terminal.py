@@ -122,7 +122,7 @@ def test_any_width_will_do(slow: Registry, columns: int) -> None:
     lines = [line for line in terminal.screen if line.startswith("pulling ") and "▕" in line]
     assert len(lines) == (3 if columns >= 40 or not columns else 0)
     assert all(len(line) < (columns or 81) for line in lines)
-    assert all(len(line) <= 200 for line in lines)
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_a_terminal_that_changes_its_size(slow: Registry) -> None:

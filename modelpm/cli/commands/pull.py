@@ -12,10 +12,17 @@ from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import watching
 from modelpm.client import Installed
 from modelpm.content import Event, Moved
-from modelpm.errors import AuthenticationError, ModelPMError, RegistryError, StoreError
+from modelpm.errors import (
+    AuthenticationError,
+    DigestMismatchError,
+    ModelPMError,
+    RegistryError,
+    StoreError,
+)
 
 KEPT = "what has arrived is kept: run the same command again to go on"
 INTERRUPTED = f"interrupted; {KEPT}"
+DAMAGED = "nothing wrong was kept; if this happens again, tell whoever runs the registry"
 
 
 @verb("pull")
@@ -50,7 +57,7 @@ def command(
 def pull(settings: Settings, name: str, connections: int, limit_rate: int) -> Installed:
     """Pull one model, telling how it goes.
 
-    A failure that another attempt may mend has a note that says so.
+    A failure has a note of what to do next, where its message cannot know.
     """
     has_bytes = False
     try:
@@ -66,6 +73,9 @@ def pull(settings: Settings, name: str, connections: int, limit_rate: int) -> In
                 model = client.pull(name)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(INTERRUPTED) from None
+    except DigestMismatchError as error:
+        error.add_note(DAMAGED)
+        raise
     except (RegistryError, StoreError) as error:
         if has_bytes and not isinstance(error, AuthenticationError):
             error.add_note(KEPT)
