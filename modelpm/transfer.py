@@ -30,7 +30,7 @@ from modelpm.content import (
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest, is_manifest
 
-LAYERS_AT_ONCE = 4
+LAYERS_AT_ONCE = 8
 """Leaves copied at a time."""
 
 GRACE = 0.5

@@ -149,7 +149,7 @@ class Slow(Memory):
                 self.open -= 1
 
 
-@pytest.mark.parametrize(("jobs", "most"), [(0, 1), (1, 1), (3, 3), (LAYERS_AT_ONCE, 4), (50, 12)])
+@pytest.mark.parametrize(("jobs", "most"), [(0, 1), (1, 1), (3, 3), (LAYERS_AT_ONCE, LAYERS_AT_ONCE), (50, 12)])
 def test_so_many_leaves_are_copied_at_a_time(jobs: int, most: int) -> None:
     source, target = Slow(), Memory()
     root = source.image(*(b"layer %d" % number for number in range(11)))

@@ -2,7 +2,7 @@
 
 The protocol's skeleton is oras: its URLs, its lists, its requests for blobs. All that it asks goes
 through `do_request`, which is ours: who may be told a secret, where a redirect may lead, how long
-to wait, how often to try, how much to read. No other module knows oras or requests.
+to wait, how often to try, how much to read. No other module knows oras.
 """
 
 import io
@@ -12,24 +12,22 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import oras.container
 import oras.provider
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from modelpm import __version__
 from modelpm.errors import RegistryError
 from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.budget import Budget
-from modelpm.registry.connection import POOLS, checked_ca, speaks_tls
+from modelpm.registry.connection import checked_ca, speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
 from modelpm.registry.limits import Attempts, Limits
+from modelpm.registry.session import Session
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
 
@@ -40,7 +38,6 @@ DEFAULT_LIMITS = Limits()
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
-_BLOCK = 2**20
 _PIECE = 64 * 2**10
 _LOG = logging.getLogger("modelpm.registry")
 
@@ -58,40 +55,6 @@ class _Call:
     seconds: float
     data: Any = None
     json: Any = None
-
-
-class _Adapter(HTTPAdapter):
-    """Many connections, read in large blocks, each answer's head on time."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, blocksize=_BLOCK, **options)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> urllib3.ProxyManager:
-        manager: urllib3.ProxyManager = super().proxy_manager_for(
-            proxy, blocksize=_BLOCK, **options
-        )
-        manager.pool_classes_by_scheme = POOLS
-        return manager
-
-
-class _Session(requests.Session):
-    """Sends a request and nothing else: no cookie is kept, no netrc read, no redirect looked at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        # An auth of any kind keeps requests from looking into netrc.
-        self.auth = lambda request: request
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.headers.clear()
-        self.headers.update({"User-Agent": f"modelpm/{__version__}", "Accept": "*/*"})
-        adapter = _Adapter(pool_connections=16, pool_maxsize=64)
-        self.mount("https://", adapter)
-        self.mount("http://", adapter)
-
-    def get_redirect_target(self, _response: requests.Response) -> str | None:
-        # requests would read the redirect's body, however long, to prepare a request never made.
-        return None
 
 
 class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has no types
@@ -124,7 +87,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.host = host
         self.limits = limits
         self.clock = clock
-        self.session = _Session()
+        self.session = Session()
         self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
         self.budget = Budget(limits, sleep or time.sleep, clock)
         self._sleep = sleep
@@ -331,20 +294,11 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             call = replace(call, url=target, headers=headers)
 
     def _send(self, call: _Call) -> requests.Response:
-        host = Origin.of(call.url).host
         started = self.clock()
-        response = self.session.request(
-            call.method,
-            call.url,
-            headers=call.headers,
-            data=call.data,
-            json=call.json,
-            stream=True,
-            allow_redirects=False,
-            timeout=(self.limits.connect, call.seconds),
-            verify=self._verify,
-            # What is on this machine is not asked for through another one.
-            proxies={"no_proxy": host.strip("[]")} if is_loopback(host) else {},
+        response = self.session.ask(
+            requests.Request(call.method, call.url, call.headers, data=call.data, json=call.json),
+            (self.limits.connect, call.seconds),
+            self._verify,
         )
         spent = (self.clock() - started) * 1000
         shown = redacted(call.url)

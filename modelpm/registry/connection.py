@@ -5,9 +5,13 @@ at a time would never run into it.
 """
 
 import contextlib
+import heapq
+import itertools
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any
 
@@ -20,29 +24,74 @@ _NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMB
 """OpenSSL's words for an answer in another protocol."""
 
 
+class _Alarms:
+    """Calls whoever is late, from one thread for all: a thread each would cost more than a request.
+
+    The thread ends once no alarm is left to wait for.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._set: list[tuple[float, int, threading.Event, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._runs = False
+
+    def set(self, seconds: float, call: Callable[[], None]) -> threading.Event:
+        """Have `call` called in so many seconds, unless the event that is returned is set."""
+        off = threading.Event()
+        with self._changed:
+            entry = (time.monotonic() + seconds, next(self._numbers), off, call)
+            heapq.heappush(self._set, entry)
+            if not self._runs:
+                threading.Thread(target=self._run, name="alarms", daemon=True).start()
+                self._runs = True
+            elif self._set[0] is entry:
+                self._changed.notify()
+        return off
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._set and self._set[0][2].is_set():
+                    heapq.heappop(self._set)
+                if not self._set:
+                    self._runs = False
+                    return
+                due, _, _, call = self._set[0]
+                left = due - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                    continue
+                heapq.heappop(self._set)
+            call()
+
+
+_ALARMS = _Alarms()
+
+
 class _PunctualConnection(HTTPConnection):
     def getresponse(self) -> Any:
-        late = threading.Event()
+        is_late = False
         connected_by = self.sock  # which is no longer here when the server is to close it
-        timer = threading.Timer(self.timeout or threading.TIMEOUT_MAX, self._hang_up, [late])
-        timer.daemon = True
-        timer.start()
+
+        def hang_up() -> None:
+            nonlocal is_late
+            is_late = True
+            _shut_down(connected_by)
+
+        off = _ALARMS.set(self.timeout or threading.TIMEOUT_MAX, hang_up)
         try:
             response: Any = super().getresponse()
         except (OSError, HTTPException, ValueError):
-            if not late.is_set():
+            if not is_late:
                 raise
         finally:
-            timer.cancel()
-        if late.is_set():
+            off.set()
+        if is_late:
             # What there is of a head may well look like a whole one.
             raise TimeoutError("the head of the answer is late")
         response.connected_by = connected_by
         return response
-
-    def _hang_up(self, late: threading.Event) -> None:
-        late.set()
-        _shut_down(self.sock)
 
 
 class _PunctualTLSConnection(_PunctualConnection, HTTPSConnection):

@@ -76,9 +76,11 @@ def test_a_broken_stream_goes_on_where_it_broke(
     assert pull(repository) == BLOB
     first, second = ranges(registry)
     assert first == ""
-    # A reset may take away what the client's kernel still held.
+    # A reset may take away what the client's kernel still held, and a fast stream is read in whole
+    # pieces: less than one of them is asked for again.
     begin = int(second.removeprefix("bytes=").removesuffix("-") or 0)
-    assert begin <= at if fault == "reset" else begin == at
+    assert (0 if fault == "reset" else at - MIB) <= begin <= at
+    assert begin == at or fault != "cut" or framing == "chunked"
     assert len(bench.waits.told) == 1
 
 
