@@ -140,9 +140,10 @@ class Ingest:
     def __exit__(self, *_: object) -> None:
         """End the threads; what was written stays for the next attempt."""
         self._end()
-        with contextlib.suppress(StoreError):
-            for stop, start in self._unnoted.items():
-                self._note(_WRITTEN, start, stop)
+        if self._written.missing(self._desc.size):
+            with contextlib.suppress(StoreError):
+                for stop, start in self._unnoted.items():
+                    self._note(_WRITTEN, start, stop)
 
     # The Sink.
 

@@ -183,6 +183,8 @@ class Store:
         self.prepare()
         with self._files.locked(self._lock, exclusive=True):
             swept = garbage.still(self._plan())
+            # The names that were read: whoever wrote them may have been killed before this.
+            self._files.sync_folder(self.root)
             aside = [self._set_aside(file.path) for _, file in swept.blobs]
             drafts = tuple(file for file in swept.drafts if self._blobs.remove_draft(file.path))
             for folder in {file.path.parent for _, file in swept.blobs}:
@@ -223,6 +225,9 @@ class Store:
             self._files.make_folder(self.root / folder)
         if not all(map(self._has, ("lock", "oci-layout", "modelpm.json", "index.json"))):
             self._make_files()
+        # Whoever made them may have been killed before this.
+        self._files.sync_folder(self.root)
+        self._files.sync_folder(self.root / "blobs")
         self._blobs.trust_locks = self._files.locks_work(self._lock)
         self._blobs.may_seal = True
         self._prepared = True

@@ -1,6 +1,8 @@
 """Let a verb die, or fail, at each of its file operations, and judge what is left.
 
-    python -m tests.crash.driver SCENARIO kill|fail [JOBS] [STEP]
+    python -m tests.crash.driver SCENARIO kill|fail|EIO|ENOSPC|EDQUOT [JOBS] [STEP]
+
+`fail` takes one of the three errors after the other.
 
 Prints one JSON object: how many points there were, and which operations. Ends with an error at the
 first point after which anything is wrong.
@@ -14,10 +16,12 @@ importing is saved, a thousand times.
 Where the tests run as root the forks become somebody else, because root may open any file.
 """
 
+import contextlib
 import errno
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -29,20 +33,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelpm.content import Sink
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
-from modelpm.store.blobs import SEAL
+from modelpm.store.blobs import SEAL, SMALL
 from modelpm.store.files import Files
+from modelpm.store.ingest import FLUSH_BYTES
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
 from tests.memory import Memory
-from tests.store.drafts import draft_path, make_draft
+from tests.store.drafts import OTHER_BOOT, draft_path, make_draft
 
 A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
 NOBODY = 65534
 MOST_POINTS = 2_000
-CODES = (errno.EIO, errno.ENOSPC, errno.EDQUOT)
+ENOUGH = 3
+"""Attempts in a row that never reach their point: threads do not always do as much."""
+
+CODES = {
+    "kill": (0,),
+    "fail": (errno.EIO, errno.ENOSPC, errno.EDQUOT),
+    "EIO": (errno.EIO,),
+    "ENOSPC": (errno.ENOSPC,),
+    "EDQUOT": (errno.EDQUOT,),
+}
 HARMLESS = {"touch", "utime", "chmod"}
 """Operations whose failure is no failure: what they write may be lost."""
 
@@ -60,9 +75,56 @@ class Scenario:
     names: dict[str, Descriptor]
     prepare: Callable[[Store], None]
     verb: Callable[[Store, int], None]
+    small: int = SMALL
+    """Up to how many bytes a blob has no journal."""
+    flush: int = FLUSH_BYTES
+    """After how many a flush begins."""
+    source: Memory = source
+
+    def open(self, root: Path, files: Files | None = None) -> Store:
+        store = Store(root, files=files)
+        store._blobs.small, store._blobs.flush_bytes = self.small, self.flush
+        return store
 
 
-def pull(store: Store, root: Descriptor, name: str, jobs: int = 1) -> None:
+class Pieces(Memory):
+    """What another memory has, brought by several threads in pieces that are in no order."""
+
+    def __init__(self, content: dict[Digest, bytes], piece: int, threads: int) -> None:
+        super().__init__()
+        self.content = content
+        self.piece = piece
+        self.threads = threads
+
+    def download(self, desc: Descriptor, sink: Sink) -> None:
+        todo = [
+            (position, min(stop, position + self.piece))
+            for start, stop in sink.missing()
+            for position in range(start, stop, self.piece)
+        ]
+        random.Random(desc.size).shuffle(todo)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            with contextlib.suppress(IndexError):
+                while not failures:
+                    start, stop = todo.pop()
+                    try:
+                        sink.write(start, self.content[desc.digest][start:stop])
+                    except BaseException as error:  # noqa: BLE001 - it is raised below
+                        failures.append(error)
+
+        others = [threading.Thread(target=work) for _ in range(self.threads - 1)]
+        for thread in others:
+            thread.start()
+        work()
+        for thread in others:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+
+def pull(store: Store, root: Descriptor, name: str, jobs: int = 1, source: Memory = source) -> None:
     """What the client does: copy, name, and collect what only the old one needed."""
     old = store.find(name)
     copy(source, store, root, tag=lambda: store.tag(root, name), jobs=jobs)
@@ -93,6 +155,22 @@ def half_arrived(store: Store) -> None:
             content, half = source.content[desc.digest], desc.size // 2
             content = content[: half - 1] + b"?" + content[half:] if number % 2 else content
             make_draft(draft_path(store.root, desc), content, (0, half))
+
+
+def rebooted(store: Store) -> None:
+    """Both layers were cut when the machine went down; some of it had been synced."""
+    two_names(store)
+    store.untag({B})
+    prune(store)
+    for desc in source.graph(NEW).values():
+        if not store.exists(desc) and not is_manifest(desc):
+            make_draft(
+                draft_path(store.root, desc),
+                source.content[desc.digest],
+                (0, desc.size // 2),
+                synced=((desc.size // 4, desc.size // 3),),
+                boot=OTHER_BOOT,
+            )
 
 
 def damaged(store: Store) -> None:
@@ -129,11 +207,25 @@ def littered(store: Store) -> None:
     (root / ".index.json.0123456789abcdef").write_bytes(b"{}")
 
 
+streams = Pieces(source.content, 100_000, 3)
 SCENARIOS = {
     "first pull": Scenario({A: TREE}, nothing, lambda store, jobs: pull(store, TREE, A, jobs)),
     "pull": Scenario({A: NEW}, lambda s: pull(s, OLD, A), lambda s, jobs: pull(s, NEW, A, jobs)),
     "resume": Scenario(
         {A: OLD, B: NEW}, half_arrived, lambda store, jobs: pull(store, NEW, B, jobs)
+    ),
+    "download": Scenario(
+        {A: NEW},
+        nothing,
+        lambda store, jobs: pull(store, NEW, A, jobs, streams),
+        small=3,
+        flush=300_000,
+    ),
+    "download on": Scenario(
+        {A: OLD, B: NEW},
+        rebooted,
+        lambda store, jobs: pull(store, NEW, B, jobs, streams),
+        flush=300_000,
     ),
     "heal": Scenario({B: NEW}, damaged, lambda store, jobs: pull(store, NEW, B, jobs)),
     "rm": Scenario({A: OLD}, two_names, lambda store, _: store.untag({B})),
@@ -171,7 +263,7 @@ def attempt(scenario: Scenario, root: Path, at: int, code: int, jobs: int) -> bo
     files = Doomed(at, code)
     failure = None
     try:
-        scenario.verb(Store(root, files=files), jobs)
+        scenario.verb(scenario.open(root, files), jobs)
     except StoreError as error:
         failure = str(error)
     done = not files.operation
@@ -185,7 +277,7 @@ def attempt(scenario: Scenario, root: Path, at: int, code: int, jobs: int) -> bo
 
 def judge(scenario: Scenario, root: Path, before: dict[str, Digest], damaged: bool) -> None:
     """What must hold after a death or a failure, and after the same verb once more."""
-    store = Store(root)
+    store = scenario.open(root)
     problems = store.check()
     assert damaged or problems == [], problems
     for name, digest in before.items():
@@ -204,7 +296,7 @@ def judge_success(scenario: Scenario, store: Store) -> None:
     assert {e.name: e.descriptor.digest for e in store.entries()} == names
     problems = store.check()
     assert problems == [], problems
-    needed = {d for desc in scenario.names.values() for d in source.graph(desc)}
+    needed = {d for desc in scenario.names.values() for d in scenario.source.graph(desc)}
     stored = {digest for digest, _ in store._blobs.stored()}
     assert needed <= stored
     prune(store)
@@ -252,9 +344,10 @@ def run(name: str, how: str, jobs: int, step: int, folder: Path) -> Counter[str]
     before = names_of(template) if template.exists() else {}
     operations: Counter[str] = Counter()
     log = folder / "log"
+    finished = 0
     for at in itertools.count(1, step):
         assert at < MOST_POINTS, "it never ends"
-        code = CODES[at % len(CODES)] if how == "fail" else 0
+        code = CODES[how][at % len(CODES[how])]
 
         def doomed(at: int = at, code: int = code) -> bool:
             if template.exists():
@@ -272,7 +365,11 @@ def run(name: str, how: str, jobs: int, step: int, folder: Path) -> Counter[str]
         assert (end == 2) == (not told), told
         assert fork(judged) == 0, f"after point {at}: {told}"
         if end == 2:
-            return operations
+            finished += 1
+            if finished == ENOUGH:
+                return operations
+            continue
+        finished = 0
         operations[told.split()[0]] += 1
     raise AssertionError("not reached")
 
