@@ -10,7 +10,8 @@ from modelpm.oci.descriptor import Descriptor, Digest
 
 _WINDOW = 10.0
 _BUCKET = 1.0
-_FIRST_BUCKET = 0.5
+_BEGIN = 2.0
+_FIRST_BUCKETS = 0.5
 _SETTLED_IN = 0.5
 _SHORT = 1.0
 _MOST_WAITS = 32
@@ -28,7 +29,7 @@ class Track:
     began: float | None = None
     """When it was first told of."""
     rate: float = 0.0
-    """Bytes a second; 0 while that cannot be told. Changes once a second."""
+    """Bytes a second; 0 while that cannot be told. Changes once a second, at first twice."""
     _buckets: deque[tuple[float, int]] = field(default_factory=deque)
 
     def advance(self, count: int) -> None:
@@ -45,7 +46,7 @@ class Track:
         if self.began is None:
             self.began = now
         buckets = self._buckets
-        width = _BUCKET if len(buckets) > 1 else _FIRST_BUCKET
+        width = _BUCKET if now - self.began >= _BEGIN else _FIRST_BUCKETS
         if buckets and now - buckets[-1][0] < width:
             return
         buckets.append((now, self.done))
