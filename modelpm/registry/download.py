@@ -159,12 +159,7 @@ class Download:
         if part is None:
             self._budget.release()
             return False
-        thread = threading.Thread(target=self._work, args=(stream,), name="stream", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # there can be no more threads
-            self._budget.release()
-            raise
+        threading.Thread(target=self._work, args=(stream,), name="stream", daemon=True).start()
         return True
 
     def _fail(self, error: BaseException) -> None:

@@ -1,0 +1,128 @@
+"""Connections and bytes a second, shared by all streams of a registry."""
+
+import threading
+import time
+
+import pytest
+
+from modelpm.registry.budget import Budget
+from modelpm.registry.limits import Limits
+
+MIB = 2**20
+
+
+class Clock:
+    """Time that passes only by sleeping."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def of(clock: Clock, **limits: int) -> Budget:
+    return Budget(Limits(**limits), clock.sleep, clock)  # type: ignore[arg-type]  # ints only
+
+
+@pytest.mark.parametrize("rate", [1, 5_000, 100_000, 3 * MIB, 10**9])
+def test_a_rate_is_kept_and_no_wait_is_long(rate: int) -> None:
+    clock = Clock()
+    budget = of(clock, rate=rate)
+    assert 1 <= budget.piece <= MIB
+    began, count = clock.now, 0
+    while clock.now - began < 10 or count < 20 * budget.piece:
+        budget.spend(budget.piece)
+        count += budget.piece
+        clock.now += 0.0001  # to read them takes a moment too
+    assert count / (clock.now - began) == pytest.approx(rate, rel=0.05)
+    if rate >= 5_000:
+        assert max(clock.slept) <= 0.21
+
+
+def test_without_a_rate_nothing_is_waited_for() -> None:
+    clock = Clock()
+    budget = of(clock)
+    budget.spend(10**12)
+    assert (budget.piece, clock.slept) == (MIB, [])
+
+
+def test_time_that_was_not_used_is_not_made_up_for() -> None:
+    clock = Clock()
+    budget = of(clock, rate=1_000_000)
+    budget.spend(100_000)
+    clock.now += 60
+    began = clock.now
+    for _ in range(10):
+        budget.spend(100_000)
+    assert clock.now - began > 0.9
+
+
+def test_streams_share_the_rate() -> None:
+    budget = Budget(Limits(rate=20 * MIB), time.sleep, time.monotonic)
+    stop, came = threading.Event(), [0] * 5
+
+    def stream(number: int) -> None:
+        while not stop.is_set():
+            budget.spend(budget.piece // 8)
+            came[number] += budget.piece // 8
+
+    threads = [threading.Thread(target=stream, args=(number,)) for number in range(5)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    total, seconds = sum(came), time.monotonic() - began
+    stop.set()
+    for thread in threads:
+        thread.join(1)
+        assert not thread.is_alive()
+    assert total / seconds == pytest.approx(20 * MIB, rel=0.05)
+    assert min(came) > total / 20  # nobody is left out
+
+
+def test_there_are_so_many_connections() -> None:
+    budget = of(Clock(), connections=2)
+    assert (budget.try_acquire(), budget.try_acquire(), budget.try_acquire()) == (True, True, False)
+    budget.release()
+    budget.acquire()
+    assert not budget.try_acquire()
+    assert of(Clock(), connections=0).connections == 1
+
+
+def shortage(budget: Budget) -> int:
+    return int(budget.is_short)
+
+
+def test_who_waits_for_a_connection_goes_first_and_can_be_ended() -> None:
+    budget = of(Clock(), connections=1)
+    budget.acquire()
+    looked, got = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        budget.acquire(looked.set)
+        got.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert looked.wait(5)
+    assert shortage(budget) == 1
+    assert not budget.try_acquire()
+    budget.release()
+    waiter.join(5)
+    assert got.is_set()
+    assert shortage(budget) == 0
+
+    def dead() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        budget.acquire(dead)
+    assert shortage(budget) == 0
+    budget.release()
+    assert budget.try_acquire()
