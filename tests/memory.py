@@ -4,11 +4,13 @@ import contextlib
 import io
 import json
 import random
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from modelpm.content import Fetcher, verify_digest, verify_size
+from modelpm.content import Fetcher, Sink, verify_digest, verify_size
 from modelpm.errors import NotFoundError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest, is_manifest
@@ -118,6 +120,46 @@ class Memory:
             for desc in Manifest.parse(self.content[root.digest], root.media_type).successors:
                 found |= self.graph(desc)
         return found
+
+
+class Scattered(Memory):
+    """What another memory has, brought by several threads in pieces that are in no order."""
+
+    def __init__(self, content: dict[Digest, bytes], piece: int, threads: int) -> None:
+        super().__init__()
+        self.content = content
+        self.piece = piece
+        self.threads = threads
+        self.pause = 0.0
+        """Seconds after each piece."""
+
+    def download(self, desc: Descriptor, sink: Sink) -> None:
+        todo = [
+            (position, min(stop, position + self.piece))
+            for start, stop in sink.missing()
+            for position in range(start, stop, self.piece)
+        ]
+        random.Random(desc.size).shuffle(todo)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            with contextlib.suppress(IndexError):
+                while not failures:
+                    start, stop = todo.pop()
+                    try:
+                        sink.write(start, self.content[desc.digest][start:stop])
+                        time.sleep(self.pause)
+                    except BaseException as error:  # noqa: BLE001 - it is raised below
+                        failures.append(error)
+
+        others = [threading.Thread(target=work) for _ in range(self.threads - 1)]
+        for thread in others:
+            thread.start()
+        work()
+        for thread in others:
+            thread.join()
+        if failures:
+            raise failures[0]
 
 
 def random_graph(memory: Memory, chance: random.Random, pool: Sequence[bytes]) -> Descriptor:

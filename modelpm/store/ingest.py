@@ -108,6 +108,7 @@ class Ingest:
         self._desc = desc
         self._files = files
         self._flush_bytes = flush_bytes
+        self._noted_bytes = min(NOTED_BYTES, flush_bytes)
         self._changed = threading.Condition()
         self._written = self._recover()
         self._taken = Ranges()
@@ -228,7 +229,7 @@ class Ingest:
         if len(self._kept) < KEPT_CHUNKS and start < self._hashed + KEPT_AHEAD:
             self._kept[start] = chunk
         start = self._unnoted.pop(start, start)
-        if stop - start < NOTED_BYTES:
+        if stop - start < self._noted_bytes:
             self._unnoted[stop] = start
         else:
             self._note(_WRITTEN, start, stop)

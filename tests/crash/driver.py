@@ -16,12 +16,10 @@ importing is saved, a thousand times.
 Where the tests run as root the forks become somebody else, because root may open any file.
 """
 
-import contextlib
 import errno
 import itertools
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -33,7 +31,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelpm.content import Sink
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
@@ -42,7 +39,7 @@ from modelpm.store.files import Files
 from modelpm.store.ingest import FLUSH_BYTES
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
-from tests.memory import Memory
+from tests.memory import Memory, Scattered
 from tests.store.drafts import OTHER_BOOT, draft_path, make_draft
 
 A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
@@ -85,43 +82,6 @@ class Scenario:
         store = Store(root, files=files)
         store._blobs.small, store._blobs.flush_bytes = self.small, self.flush
         return store
-
-
-class Pieces(Memory):
-    """What another memory has, brought by several threads in pieces that are in no order."""
-
-    def __init__(self, content: dict[Digest, bytes], piece: int, threads: int) -> None:
-        super().__init__()
-        self.content = content
-        self.piece = piece
-        self.threads = threads
-
-    def download(self, desc: Descriptor, sink: Sink) -> None:
-        todo = [
-            (position, min(stop, position + self.piece))
-            for start, stop in sink.missing()
-            for position in range(start, stop, self.piece)
-        ]
-        random.Random(desc.size).shuffle(todo)
-        failures: list[BaseException] = []
-
-        def work() -> None:
-            with contextlib.suppress(IndexError):
-                while not failures:
-                    start, stop = todo.pop()
-                    try:
-                        sink.write(start, self.content[desc.digest][start:stop])
-                    except BaseException as error:  # noqa: BLE001 - it is raised below
-                        failures.append(error)
-
-        others = [threading.Thread(target=work) for _ in range(self.threads - 1)]
-        for thread in others:
-            thread.start()
-        work()
-        for thread in others:
-            thread.join()
-        if failures:
-            raise failures[0]
 
 
 def pull(store: Store, root: Descriptor, name: str, jobs: int = 1, source: Memory = source) -> None:
@@ -207,7 +167,7 @@ def littered(store: Store) -> None:
     (root / ".index.json.0123456789abcdef").write_bytes(b"{}")
 
 
-streams = Pieces(source.content, 100_000, 3)
+streams = Scattered(source.content, 100_000, 3)
 SCENARIOS = {
     "first pull": Scenario({A: TREE}, nothing, lambda store, jobs: pull(store, TREE, A, jobs)),
     "pull": Scenario({A: NEW}, lambda s: pull(s, OLD, A), lambda s, jobs: pull(s, NEW, A, jobs)),
@@ -219,13 +179,13 @@ SCENARIOS = {
         nothing,
         lambda store, jobs: pull(store, NEW, A, jobs, streams),
         small=3,
-        flush=300_000,
+        flush=100_000,
     ),
     "download on": Scenario(
         {A: OLD, B: NEW},
         rebooted,
         lambda store, jobs: pull(store, NEW, B, jobs, streams),
-        flush=300_000,
+        flush=100_000,
     ),
     "heal": Scenario({B: NEW}, damaged, lambda store, jobs: pull(store, NEW, B, jobs)),
     "rm": Scenario({A: OLD}, two_names, lambda store, _: store.untag({B})),

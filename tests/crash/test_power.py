@@ -1,5 +1,6 @@
 """Thousands of disks as a loss of power leaves them: no model is lost, and every verb goes on."""
 
+import dataclasses
 import hashlib
 import os
 import random
@@ -19,7 +20,6 @@ from modelpm.oci.manifest import is_manifest
 from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from tests.crash.driver import (
-    Pieces,
     Scenario,
     judge_success,
     names_of,
@@ -28,12 +28,16 @@ from tests.crash.driver import (
     pull,
 )
 from tests.crash.power import MODES, Change, Died, Disk, Recorder
+from tests.memory import Scattered
 from tests.store.drafts import OTHER_BOOT, draft_path, make_draft
 
 STATES = int(os.environ.get("MODELPM_TEST_STATES", "2400"))
 """Disks to judge, of all scenarios together."""
 
 SEED = 5
+PIECE = 700
+"""Bytes that come at a time, and after which there is a flush."""
+
 DEATHS = 5
 """Random moments at which the first of two processes is killed, beside the worst ones."""
 
@@ -43,11 +47,11 @@ UNSYNCED = {"mkdir", "rename", "move"}
 A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
 
 
-class Counted(Pieces):
+class Counted(Scattered):
     """A source in one thread, in pieces without order, which counts the bytes it was asked for."""
 
     def __init__(self) -> None:
-        super().__init__({}, 700, 1)
+        super().__init__({}, PIECE, 1)
         self.asked: Counter[Digest] = Counter()
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
@@ -103,8 +107,10 @@ SCENARIOS = {
     "cp": Scenario({A: OLD, B: OLD}, two_names, lambda store, _: store.copy(A, B)),
     "prune": Scenario({A: OLD}, unnamed, lambda store, _: prune(store)),
 }
-for name, scenario in list(SCENARIOS.items()):
-    SCENARIOS[name] = Scenario(scenario.names, scenario.prepare, scenario.verb, 2, 1_500, source)
+SCENARIOS = {
+    name: dataclasses.replace(scenario, small=2, flush=PIECE, source=source)
+    for name, scenario in SCENARIOS.items()
+}
 AFTER_A_KILL: dict[str, tuple[str, Callable[[Store], None] | None]] = {
     "first pull taken over": ("first pull", None),
     "moved name taken over": ("moved name", None),
@@ -156,6 +162,7 @@ def record(
     scenario.prepare(scenario.open(template / "store"))
     before = names_of(template / "store") if (template / "store").exists() else {}
     shutil.copytree(template, live)
+    source.pause = 0.001  # so that the thread that flushes has its turn
     recorder = kind(live)
     recorder.dies_at = dies
     try:
@@ -167,6 +174,7 @@ def record(
             scenario.verb(again, 1)
         else:
             then(again)
+    source.pause = 0.0
     # Right after the store's own folder was made, nobody else can know that it is not synced.
     whole = then is None and recorder.log[dies - 1].path != "store"
     disk = Disk(template)
@@ -267,7 +275,7 @@ class EarlySync(Recorder):
 def test_an_order_that_is_wrong_is_found(name: str, kind: type[Recorder], tmp_path: Path) -> None:
     recording = record(tmp_path, SCENARIOS[name], kind=kind)
     with pytest.raises((AssertionError, ModelPMError)):
-        judge_states(recording, tmp_path, 200, random.Random(SEED))
+        judge_states(recording, tmp_path, 150, random.Random(SEED))
 
 
 def weights() -> dict[str, int]:

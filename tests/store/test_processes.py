@@ -17,11 +17,11 @@ from modelpm.oci.descriptor import Descriptor
 from modelpm.store.layout import Store
 from tests.memory import LAYER
 from tests.store.drafts import draft_path
-from tests.store.worker import BIG, MODELS, NAMES, PAIR, SMALL, Broken, source
+from tests.store.worker import BIG, MODELS, NAMES, SMALL, Broken, source
 
 NAME = "localhost/model:tag"
 BIG_BLOB, SMALL_BLOB = Descriptor.of(BIG, LAYER), Descriptor.of(SMALL, LAYER)
-STEPS = int(os.environ.get("MODELPM_TEST_STEPS", "60"))
+STEPS = int(os.environ.get("MODELPM_TEST_STEPS", "2500" if os.environ.get("CI") else "100"))
 """Random verbs of each of four processes in a soak."""
 
 
@@ -272,4 +272,4 @@ def test_soak(root: Path, broken: str) -> None:
     assert_whole(root, *(entry.name or "" for entry in entries))
     kept = {d for entry in entries for d in source.graph(entry.descriptor)}
     assert {digest for digest, _ in store._blobs.stored()} == kept
-    print(f"soak: {4 * steps} steps, {len(entries)} names, {PAIR.digest.short}")
+    print(f"soak: {4 * steps} steps, {len(entries)} names left")

@@ -21,7 +21,7 @@ from modelpm.oci.descriptor import Descriptor
 from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
-from tests.memory import Memory, random_graph
+from tests.memory import Memory, Scattered, random_graph
 
 BIG = b"0123456789abcdef" * 2**17  # two megabytes, so two chunks
 SMALL = b"small"
@@ -31,6 +31,7 @@ PAIR = source.image(BIG, SMALL)
 _saying = threading.Lock()
 _chance = random.Random(7)
 _pool = [bytes([number]) * _chance.choice([0, 10, 5_000, 90_000]) for number in range(12)]
+scattered = Scattered(source.content, 20_000, 2)
 MODELS = [random_graph(source, _chance, _pool) for _ in range(6)]
 NAMES = [f"localhost/model:{number}" for number in range(5)]
 
@@ -88,12 +89,15 @@ def pull(store: Store, name: str, where: Memory = source, root: Descriptor = PAI
 def soak(store: Store, seed: int, steps: int, *, may_sweep: bool = True) -> None:
     """Random verbs. A verb may not find its name; nothing else may go wrong."""
     chance = random.Random(seed)
+    sources = (source, scattered)
+    if seed % 2:  # these keep a journal of the smallest blob, and flush it early
+        store._blobs.small, store._blobs.flush_bytes = 0, 30_000
     for _ in range(steps):
         name, other = chance.sample(NAMES, 2)
         verb = chance.choice(["pull", "pull", "rm", "cp", "prune", "list", "check"])
         if verb == "pull":
             root = chance.choice(MODELS)
-            copy(source, store, root, tag=partial(store.tag, root, name))
+            copy(chance.choice(sources), store, root, tag=partial(store.tag, root, name))
         elif verb == "rm":
             store.untag({name})
         elif verb == "cp":
@@ -106,6 +110,10 @@ def soak(store: Store, seed: int, steps: int, *, may_sweep: bool = True) -> None
                     raise
         elif verb == "prune" and may_sweep:
             store.sweep(store.garbage())
+        elif verb == "check":
+            problems = store.check()
+            if problems:
+                raise AssertionError(problems)
         else:
             store.entries()
     say("done")
