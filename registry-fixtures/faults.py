@@ -14,6 +14,7 @@ Which requests (all that are given must hold):
     skip          let the first n pass
     times         act on n of them, then no more
     nth           only the n-th
+    crowd         only while more than n requests, this one too, are being answered
 
 What the answer is:
     status        of the answer; the body becomes an error document unless `body` is given or 2xx
@@ -32,7 +33,7 @@ What the answer is:
                   "none" (no Content-Range), "multipart", "other" (bytes from one further on)
 
 How it is sent (see `loopback.Pace`):
-    delay, rate, cut, reset, stall, hold
+    delay, rate, total, cut, reset, stall, hold
 """
 
 import gzip
@@ -163,11 +164,14 @@ class Scenario:
         self._acted = [0] * len(self._rules)
         self._lock = threading.Lock()
 
-    def act_on(self, request: Request) -> tuple[Act, int]:
-        """The act for this request (an empty one if no rule wants it) and its count."""
+    def act_on(self, request: Request, answering: int = 1) -> tuple[Act, int]:
+        """The act for this request (an empty one if no rule wants it) and its count.
+
+        `answering` is how many requests are being answered, with this one.
+        """
         with self._lock:
             for index, rule in enumerate(self._rules):
-                if not rule.matches(request):
+                if not rule.matches(request) or answering <= rule.crowd:
                     continue
                 self._reached[index] += 1
                 if rule.wants(self._reached[index]):
@@ -193,7 +197,7 @@ class Scripted(Origin):
         self._rules, self._scenario = rules, Scenario(rules)
 
     def answer(self, request: Request) -> Answer:
-        act, count = self._scenario.act_on(request)
+        act, count = self._scenario.act_on(request, self.answering)
         return act.bend(request, self.reply(request), count)
 
     def reply(self, request: Request) -> Answer:
@@ -211,6 +215,7 @@ class _Rule:
     skip: int = 0
     times: int | None = None
     nth: int | None = None
+    crowd: int = 0
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "_Rule":

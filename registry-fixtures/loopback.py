@@ -59,12 +59,14 @@ class Request:
 class Pace:
     """How an answer is sent: `delay` before the head, `rate` bytes of body a second, and an end.
 
-    After so many bytes of body: `cut` closes the connection, `reset` sends a TCP reset, `stall`
-    sends nothing for `hold` seconds and then closes. The smallest of them happens.
+    `total` is a rate too, of all answers together that have one. After so many bytes of body: `cut`
+    closes the connection, `reset` sends a TCP reset, `stall` sends nothing for `hold` seconds and
+    then closes. The smallest of them happens.
     """
 
     delay: float = 0
     rate: int = 0
+    total: int = 0
     cut: int | None = None
     reset: int | None = None
     stall: int | None = None
@@ -142,6 +144,17 @@ class Origin(ABC):
         self._log: list[Request] = []
         self._lock = threading.Lock()
         self._server: _Server | None = None
+        self._due = 0.0
+        self.connections = 0
+        """Connections that are open now."""
+        self.peak = 0
+        """The most connections that were open at once."""
+        self.accepted = 0
+        """Connections so far."""
+        self.answering = 0
+        """Requests that are being answered now."""
+        self.sent = 0
+        """Bytes of bodies so far, as they were handed to the kernel."""
 
     @abstractmethod
     def answer(self, request: Request) -> Answer:
@@ -192,9 +205,26 @@ class Origin(ABC):
         )
 
     def clear(self) -> None:
-        """Forget the requests so far."""
+        """Forget the requests and all that was counted so far."""
         with self._lock:
             self._log.clear()
+            self.accepted, self.peak, self.sent = self.connections, self.connections, 0
+
+    def count(self, *, connections: int = 0, answering: int = 0, sent: int = 0) -> None:
+        """Take note of what begins (1), ends (-1) or was sent."""
+        with self._lock:
+            self.connections += connections
+            self.accepted += max(0, connections)
+            self.peak = max(self.peak, self.connections)
+            self.answering += answering
+            self.sent += sent
+
+    def share(self, count: int, rate: int) -> float:
+        """Seconds to wait after so many bytes, where all answers together have a rate."""
+        with self._lock:
+            now = time.monotonic()
+            self._due = max(self._due, now) + count / rate
+            return self._due - now
 
     def record(self, request: Request) -> None:
         """Write a request down."""
@@ -248,6 +278,7 @@ class _Server(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         connection = request
+        self.origin.count(connections=1)
         # The client may leave, or fail to shake hands, whenever it likes.
         with contextlib.suppress(OSError):
             try:
@@ -260,6 +291,7 @@ class _Server(ThreadingHTTPServer):
             finally:
                 with self._lock:
                     del self._live[threading.current_thread()]
+                self.origin.count(connections=-1)
                 self.shutdown_request(connection)
 
     def shutdown_request(self, request: Any) -> None:
@@ -290,9 +322,14 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         facts = (self.server.server_port, self.command, self.path, headers, length)
         request = Request(*facts, body[:MAX_KEPT_BODY])
-        answer = self.server.origin.answer(request)
-        self.server.origin.record(Request(*facts, request.body, answer.status))
-        sent_whole = self._send(answer)
+        origin = self.server.origin
+        origin.count(answering=1)
+        try:
+            answer = origin.answer(request)
+            origin.record(Request(*facts, request.body, answer.status))
+            sent_whole = self._send(answer)
+        finally:
+            origin.count(answering=-1)
         if not (sent_whole and answer.persistent) or "transfer-encoding" in headers:
             self.close_connection = True
 
@@ -306,15 +343,20 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         chunked = answer.framing == "chunked"
         left = answer.length if pace.end is None else pace.end
-        piece_size = min(PIECE, max(1, pace.rate // 20)) if pace.rate else PIECE
+        slowest = min(pace.rate or pace.total, pace.total or pace.rate)
+        piece_size = min(PIECE, max(1, slowest // 20)) if slowest else PIECE
         for piece in answer.pieces(piece_size):
             part = piece[:left]
             left -= len(part)
             if part:
                 self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                self.server.origin.count(sent=len(part))
             if len(part) < len(piece) or (left == 0 and pace.end is not None):
                 return self._end(pace)
             if pace.rate and not self._pause(len(part) / pace.rate):
+                return False
+            shared = self.server.origin.share(len(part), pace.total) if pace.total else 0
+            if shared and not self._pause(shared):
                 return False
         if pace.end == 0:
             return self._end(pace)

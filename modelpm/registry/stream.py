@@ -21,9 +21,6 @@ from modelpm.registry.failure import of_exception
 from modelpm.registry.limits import Pace
 from modelpm.registry.task import Task
 
-_FAST = 50 * 2**20
-"""Bytes a second: a stream at such a rate is read in whole pieces."""
-
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.IGNORECASE)
 _LINK_EXPIRED = frozenset({400, 401, 403, 404, 410})
 
@@ -62,7 +59,6 @@ class BlobStream(io.RawIOBase):
         self._position = self._failed_at = start
         self._skip = 0
         self._response: Any = None
-        self._is_fast = False
         self._pace = Pace(client.limits)
         self._aborted = threading.Event()
         self._attempts = client.attempts(self._aborted)
@@ -108,20 +104,14 @@ class BlobStream(io.RawIOBase):
         """What comes next, or nothing and why. Nothing without a reason: ask again."""
         if self._response is None:
             self._open()
-        raw = self._response.raw
-        wanted = min(size, self._skip or self._left)
-        # Where it flows fast larger pieces cost less. The last byte is never waited for in one.
-        read = raw.read if self._is_fast and wanted < self._left else raw.read1
         before = self._client.clock()
         try:
-            chunk: bytes = read(wanted)
+            chunk: bytes = self._response.raw.read1(min(size, self._skip or self._left))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             return b"", of_exception(error, self._client.host, self._client.limits).words
         if not chunk:
             return b"", f"{self._client.host} closed the connection too early"
-        seconds = self._client.clock() - before
-        self._is_fast = len(chunk) > seconds * _FAST
-        if self._pace.is_lost(len(chunk), seconds):
+        if self._pace.is_lost(len(chunk), self._client.clock() - before):
             # What came is kept; the next read finds the connection gone.
             self._response.raw.close()
         if self._skip:
@@ -203,7 +193,7 @@ class BlobStream(io.RawIOBase):
     def _hang_up(self) -> None:
         if self._response is not None:
             self._response.close()
-            self._response, self._is_fast = None, False
+            self._response = None
 
 
 def _number(text: str | None) -> int | None:

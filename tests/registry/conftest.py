@@ -51,11 +51,14 @@ class Bench:
     def enter(self, server: Registry) -> Registry:
         return self._stack.enter_context(server)
 
+    def start(self, sink: Sink) -> Sink:
+        return self._stack.enter_context(sink)
+
     def registry(self, scenario: Rules = (), **options: Any) -> Registry:
         return self.enter(Registry(scenario, **options))
 
     def sink(self, *arguments: Any, **options: Any) -> Sink:
-        return self._stack.enter_context(Sink(*arguments, **options))
+        return self.start(Sink(*arguments, **options))
 
     def tokens(self, *arguments: Any, **options: Any) -> TokenServer:
         return self._stack.enter_context(TokenServer(*arguments, **options))

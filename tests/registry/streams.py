@@ -4,6 +4,7 @@ Both count what goes wrong: bytes written twice or outside of the blob, writes a
 """
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
@@ -108,7 +109,8 @@ class Drain:
         self.mistakes: list[str] = []
         self.before: Callable[[int], None] = lambda _offset: None
         self.alive: Callable[[], None] = lambda: None
-        self.writes = 0
+        self.log: list[tuple[float, int]] = []
+        """When how many bytes came."""
 
     def missing(self) -> list[tuple[int, int]]:
         self.alive()
@@ -123,7 +125,7 @@ class Drain:
     def write(self, offset: int, chunk: bytes) -> None:
         self.before(offset)
         with self.lock:
-            self.writes += 1
+            self.log.append((time.monotonic(), len(chunk)))
             stop = offset + len(chunk)
             if self.is_over:
                 self.mistakes.append(f"written after the end: {offset}-{stop}")

@@ -246,7 +246,7 @@ def test_a_sink_that_cannot_write_ends_it() -> None:
     scene = Scene(Server(BLOB, piece=100, before=slowly(0.0005)))
 
     def full(_offset: int) -> None:
-        if scene.sink.writes > 50:
+        if len(scene.sink.log) > 50:
             raise StopError
 
     scene.sink.before = full
@@ -411,7 +411,7 @@ def chaos(seed: int) -> None:
         left = dice.randrange(1, 40)
 
         def stop(_offset: int) -> None:
-            if scene.sink.writes >= left:
+            if len(scene.sink.log) >= left:
                 raise StopError
 
         scene.sink.before = stop
