@@ -98,7 +98,8 @@ class Target(Source, Protocol):
     def hold(self, descs: Iterable[Descriptor]) -> AbstractContextManager[None]:
         """Promise that none of this content is collected here until the context ends.
 
-        Whoever copies holds what it needs before it asks `exists` for the first time.
+        Whoever copies holds what it needs before it asks `exists` for the first time. Raises the
+        target's own error where it has no room for what of this is not here yet.
         """
         ...
 

@@ -13,7 +13,7 @@ from modelpm.errors import ContentError, DigestMismatchError, ModelPMError, NotF
 from modelpm.oci.descriptor import Descriptor
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
-from tests.memory import LAYER, Memory
+from tests.memory import LAYER, Memory, Scattered
 
 NAME = "localhost:5000/team/model:tag"
 TARGETS: dict[str, Callable[[Path], Target]] = {
@@ -50,6 +50,21 @@ def test_what_is_pushed_is_there_and_can_be_read(target: Target, size: int) -> N
     assert read(target, desc) == content
     with target.fetch(desc, size // 2) as stream:
         assert stream.read() == content[size // 2 :]
+
+
+def test_a_source_that_brings_its_bytes_itself_is_as_good(target: Target) -> None:
+    memory = Memory()
+    content = bytes(range(256)) * 3_000
+    desc = memory.leaf(content)
+    source = Scattered(memory.content, 50_000, 3)
+    target.push(desc, source)
+    assert read(target, desc) == content
+    wrong = Scattered({desc.digest: content[:-1] + b"?"}, 50_000, 3)
+    other = memory.leaf(content[:-1])
+    with pytest.raises(DigestMismatchError):
+        target.push(other, Scattered({other.digest: content[:-2] + b"?"}, 50_000, 3))
+    assert not target.exists(other)
+    target.push(desc, wrong)  # it is there, so nobody asks
 
 
 def test_sha512_is_verified_like_sha256(target: Target) -> None:

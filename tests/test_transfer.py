@@ -11,13 +11,14 @@ from typing import BinaryIO
 
 import pytest
 
-from modelpm.content import Event, Fetcher, Moved, Settled, Step
+from modelpm.content import Event, Fetcher, Moved, Settled, Sink, Step
 from modelpm.errors import DigestMismatchError, NotFoundError, RegistryError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.store.layout import Store
 from modelpm.transfer import LAYERS_AT_ONCE, copy
-from tests.memory import LAYER, Memory, random_graph
+from tests.memory import LAYER, Memory, Scattered, random_graph
+from tests.store.drafts import draft_path, make_draft
 
 NAME = "localhost:5000/team/model:tag"
 
@@ -122,6 +123,54 @@ def test_the_observer_hears_every_step_in_order() -> None:
         assert (offsets[-1:] == [leaf.size]) == (not end.present)
 
 
+def test_the_observer_hears_how_far_a_resumed_download_is(tmp_path: Path) -> None:
+    memory = Memory()
+    content = random.Random(1).randbytes(600_000)
+    root = memory.image(content)
+    source, store = Scattered(memory.content, 50_000, 3), Store(tmp_path / "store")
+    desc = Descriptor.of(content, LAYER)
+    store.prepare()
+    make_draft(draft_path(store.root, desc), content, (100_000, 300_000))
+    events: list[Event] = []
+    copy(source, store, root, observe=events.append)
+    offsets = [e.offset for e in events if isinstance(e, Moved) and e.descriptor == desc]
+    assert offsets[0] == 200_000
+    assert offsets == sorted(offsets)
+    assert offsets[-1] == 600_000
+    assert events.index(Settled(desc, present=False)) > events.index(Moved(desc, 600_000))
+
+
+@pytest.mark.parametrize("asks", ["missing", "write"])
+def test_a_download_ends_once_the_copy_has_failed(asks: str, tmp_path: Path) -> None:
+    class Endless(Scattered):
+        ended = threading.Event()
+
+        def download(self, desc: Descriptor, sink: Sink) -> None:
+            if desc.size == 200_000:
+                sink.missing()
+                started.set()
+                raise RegistryError("it fails")
+            try:
+                assert started.wait(10)
+                for offset in range(desc.size):
+                    time.sleep(0.001)
+                    if asks == "missing":
+                        sink.missing()
+                    else:
+                        sink.write(offset, b"x")
+            finally:
+                self.ended.set()
+
+    started = threading.Event()
+    memory = Memory()
+    root = memory.image(b"x" * 300_000, b"y" * 200_000)
+    source, store = Endless(memory.content, 1_000, 1), Store(tmp_path / "store")
+    with pytest.raises(RegistryError, match="it fails"):
+        copy(source, store, root)
+    assert source.ended.wait(5)
+    assert store.entries() == []
+
+
 class Slow(Memory):
     """A source in which some content is slow, and that knows how many streams are open."""
 
@@ -149,7 +198,9 @@ class Slow(Memory):
                 self.open -= 1
 
 
-@pytest.mark.parametrize(("jobs", "most"), [(0, 1), (1, 1), (3, 3), (LAYERS_AT_ONCE, LAYERS_AT_ONCE), (50, 12)])
+@pytest.mark.parametrize(
+    ("jobs", "most"), [(0, 1), (1, 1), (3, 3), (LAYERS_AT_ONCE, LAYERS_AT_ONCE), (50, 12)]
+)
 def test_so_many_leaves_are_copied_at_a_time(jobs: int, most: int) -> None:
     source, target = Slow(), Memory()
     root = source.image(*(b"layer %d" % number for number in range(11)))

@@ -240,7 +240,8 @@ class Files:
     def free(self, path: Path) -> int:
         """Bytes that may still be written to the file system of `path`."""
         with store_errors("measuring", path):
-            return shutil.disk_usage(path).free
+            usage = shutil.disk_usage(path)
+        return usage.free if usage.total else sys.maxsize  # some network file systems cannot tell
 
     def boot_id(self) -> bytes:
         """What this start of the machine is called; empty where that is not known."""
