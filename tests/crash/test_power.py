@@ -165,9 +165,12 @@ def record(
     source.pause = 0.001  # so that the thread that flushes has its turn
     recorder = kind(live)
     recorder.dies_at = dies
+    whole = True
     try:
         scenario.verb(scenario.open(live / "store", recorder), 1)
     except Died:
+        # Right after the store's own folder was made, nobody else can know that it is not synced.
+        whole = then is None and recorder.log[-1] != Change("mkdir", "store", ())
         recorder.dies_at = -1
         again = scenario.open(live / "store", recorder)
         if then is None:
@@ -175,8 +178,6 @@ def record(
         else:
             then(again)
     source.pause = 0.0
-    # Right after the store's own folder was made, nobody else can know that it is not synced.
-    whole = then is None and recorder.log[dies - 1].path != "store"
     disk = Disk(template)
     for change in recorder.log:
         disk.apply(change)
