@@ -41,7 +41,7 @@ STANDARD = {"collections", "dataclasses", "hashlib", "json", "re", "types", "typ
 
 ONLY = {
     "oras": {"modelpm.registry.client"},
-    "requests": {"modelpm.registry.client", "modelpm.registry.auth"},
+    "requests": {"modelpm.registry.client", "modelpm.registry.session"},
     "urllib3": {"modelpm.registry"},
     "tqdm": {"modelpm.cli.output"},
     "click": {"modelpm.cli"},

@@ -99,6 +99,8 @@ class Download:
         self._laggards: Laggards[_Stream] = Laggards(growth, clock())
         self._arrived = 0
         self._landing = 0
+        """Writes that are under way."""
+        self._replaced = 0
         self._has_ranges = True
         self._failure: BaseException | None = None
 
@@ -113,11 +115,13 @@ class Download:
                 self._budget.acquire(self._sink.missing)
                 self._start()
                 self._watch()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the streams are to end
+        except BaseException as error:
             self._fail(error)
-        with self._changed:
-            while self._landing:
-                self._changed.wait()
+            raise
+        finally:
+            with self._changed:
+                while self._landing:
+                    self._changed.wait()
         if self._failure is not None:
             raise self._failure
 
@@ -140,6 +144,9 @@ class Download:
         flowing = all(arrived.values())
         self._trial.judge(now, self._arrived, len(arrived), flowing=flowing)
         for stream in self._laggards.find(now, arrived, self._arrived):
+            self._replaced += 1
+            if self._replaced > self._budget.connections + self._arrived // self._growth.part:
+                break  # where all hardly bring anything, a stream's own patience has to end
             self._leave(stream)
             if not stream.arrived:  # as good as refused
                 self._trial.refuse(now, len(self._active))
@@ -324,7 +331,6 @@ def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Ranges that do not overlap, in order, those that touch made one."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
-        if merged and merged[-1][1] == start:
-            start = merged.pop()[0]  # noqa: PLW2901
-        merged.append((start, stop))
+        touches = merged and merged[-1][1] == start
+        merged.append((merged.pop()[0] if touches else start, stop))
     return merged

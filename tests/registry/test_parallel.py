@@ -116,7 +116,7 @@ def test_connections_that_are_slow_each_are_used_together(bench: Bench) -> None:
 @pytest.mark.skipif(not TCP.exists(), reason="only Linux tells")
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_the_server_never_sees_more_connections_than_allowed(bench: Bench, most: int) -> None:
-    registry = serve(bench, EACH)
+    registry = serve(bench, {"rate": (4 if most == 1 else 1) * MIB})
     with Watched(registry) as watched:
         bring(bench, registry, connections=most)
     assert watched.peak == most
