@@ -529,6 +529,7 @@ class Recorded(Files):
     def __init__(self, gate: threading.Event | None = None) -> None:
         super().__init__(self.note)
         self.gate = gate
+        self.flushing = threading.Event()
         self.failed = False
         self.after: list[str] = []
 
@@ -537,6 +538,7 @@ class Recorded(Files):
             self.after.append(f"{operation} {path.parent.name}")
 
     def sync_data(self, fd: int, path: Path) -> None:
+        self.flushing.set()
         if self.gate is not None:
             assert self.gate.wait(SOON)
             time.sleep(0.05)
@@ -545,14 +547,15 @@ class Recorded(Files):
 
 
 class Signalling(Pieces):
-    """A source that says when all is written."""
+    """A source that says when all is written, and a flush is under way."""
 
-    def __init__(self, gate: threading.Event) -> None:
+    def __init__(self, gate: threading.Event, flushing: threading.Event) -> None:
         super().__init__(piece=2_500)
-        self.gate = gate
+        self.gate, self.flushing = gate, flushing
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
         super().download(desc, sink)
+        assert self.flushing.wait(SOON)
         self.gate.set()
 
 
@@ -565,7 +568,7 @@ def test_a_failed_flush_fails_the_blob_and_nobody_goes_on_with_the_draft(
     files = Recorded(gate if late else None)
     store = small_store(root, files, flush_bytes=1_000)
     with pytest.raises(StoreError, match="Input/output error"):
-        store.push(BLOB, Signalling(gate))
+        store.push(BLOB, Signalling(gate, files.flushing))
     assert list((root / "ingest").iterdir()) == []
     assert set(files.after) <= {"remove ingest", "write ingest"}  # no sync, no name
     assert not store.exists(BLOB)
