@@ -82,6 +82,10 @@ class _Leaves:
     observe: Observer
     failure: BaseException | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
+    metered: "_Metered" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metered = _metered(self.source, self.observe, self.stopping)
 
     def copy(self, leaves: list[Descriptor], jobs: int) -> None:
         # The largest first, so that no long one is left to run alone at the end.
@@ -127,7 +131,7 @@ class _Leaves:
     def _copy_leaf(self, leaf: Descriptor) -> None:
         present = self.target.exists(leaf)
         if not present:
-            self.target.push(leaf, _metered(self.source, self.observe, self.stopping))
+            self.target.push(leaf, self.metered)
         self.observe(Settled(leaf, present))
 
 
@@ -209,6 +213,7 @@ class _MeteredStream:
         if self._meter.stopping.is_set():
             raise _StoppedError
         chunk = self._stream.read(size)
-        self._offset += len(chunk)
-        self._meter.observe(Moved(self._desc, self._offset))
+        if chunk:
+            self._offset += len(chunk)
+            self._meter.observe(Moved(self._desc, self._offset))
         return chunk

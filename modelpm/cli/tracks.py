@@ -88,7 +88,10 @@ class Tracks:
 
     def move(self, leaf: Descriptor, offset: int, *, is_settled: bool = False) -> Track:
         """The layer's track, after the layer has got to this offset."""
-        track = self._tracks.setdefault(leaf.digest, _track(leaf))
+        track = self._tracks.get(leaf.digest)
+        if track is None:
+            track = self._tracks[leaf.digest] = _track(leaf)
+        now = self.clock()
         track.is_settled = is_settled
         before = self._offsets.get(leaf.digest)
         self._offsets[leaf.digest] = offset
@@ -97,7 +100,7 @@ class Tracks:
                 each.skip(offset - (before or 0))
             else:
                 each.advance(offset - before)
-            each.tick(self.clock())
+            each.tick(now)
         return track
 
     def tick(self) -> list[Track]:

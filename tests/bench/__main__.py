@@ -6,6 +6,7 @@ the cases have by themselves. `--json FILE` writes all samples and what machine 
 """
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -51,6 +52,8 @@ CASES = {
 def main(words: Sequence[str] | None = None) -> int:
     """Run what the arguments name; exit status 1 when a limit was not kept."""
     arguments = _parser().parse_args(words)
+    # As pip does where it installs; the environment may keep Python from doing it by itself.
+    compileall.compile_dir(Path(modelpm.__file__).parent, quiet=1)
     facts = _facts()
     for name, value in facts.items():
         print(f"{name}: {_in_words(value)}")
