@@ -290,10 +290,14 @@ class Download:
     # Parts. The condition is held.
 
     def _pick(self) -> tuple[int, int] | None:
-        """The next part; if none is left, half of the largest that a stream works on."""
+        """The next part; if none is left, half of the largest that a stream works on.
+
+        Of several that may be a quarter of a part, so that all end at about the same time.
+        """
         if not self._todo and self._has_ranges:
             giver = max(self._active, key=lambda stream: stream.left, default=None)
-            if giver is not None and giver.left >= 2 * self._growth.part:
+            least = self._growth.part // 2 if len(self._active) > 1 else 2 * self._growth.part
+            if giver is not None and giver.left >= least:
                 middle = giver.position + min(self._part, giver.left // 2)
                 self._todo, giver.stop = [(middle, giver.stop)], middle
         return self._take(self._desc.size) if self._todo else None

@@ -84,6 +84,14 @@ def test_a_small_blob_is_one_request_for_all_of_it() -> None:
     assert scene.server.asked == [(0, None, True)]
 
 
+def test_streams_share_what_is_left_at_the_end() -> None:
+    scene = Scene(Server(BLOB[: 20 * PART], piece=PART // 20, before=slowly(0.001)), connections=4)
+    scene.run()
+    assert bytes(scene.sink.content) == BLOB[: 20 * PART]
+    lengths = [stop - start for start, stop in scene.server.spans if stop is not None]
+    assert PART // 4 <= min(lengths) < PART
+
+
 def test_nothing_to_bring_is_no_request() -> None:
     scene = Scene(missing=[])
     scene.run()
