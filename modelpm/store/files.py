@@ -32,7 +32,7 @@ _OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 
 _WRITE = 2**17
-"""Bytes to write at a time: for more at once Linux takes larger, and so colder, pieces of memory."""
+"""Bytes to write at a time: for more Linux takes larger, and so colder, pieces of memory."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
