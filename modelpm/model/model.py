@@ -3,9 +3,10 @@
 It owns no bytes. Small parts are read, and verified, at the moment they are asked for.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from modelpm.content import Fetcher, read
 from modelpm.errors import InvalidManifestError, ModelError
@@ -15,6 +16,9 @@ from modelpm.model.names import safe_name, shard, shard_name, unique_names
 from modelpm.model.parameters import checked
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest, load_json
+
+if TYPE_CHECKING:
+    from modelpm.content import Packed
 
 __all__ = ["Facts", "Message", "Model", "Part", "Role"]
 
@@ -42,13 +46,26 @@ _NAMES = {
 }
 
 
+Unpacked = Callable[[Descriptor], "tuple[Packed, ...] | None"]
+"""What a layer that is an archive holds, in the archive's order; None where nobody knows yet."""
+
+
+def nothing_unpacked(_layer: Descriptor) -> None:
+    """Of an artifact in a registry: nobody has looked into its archives."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One layer: what it is for, where its bytes are, and a safe, unique file name."""
+    """One file: what it is for, where its bytes are, and a safe, unique name.
+
+    `packed_in` is the layer that the file came in, where that is an archive; `descriptor` is then
+    the file's own. Of a layer that nobody has unpacked yet it is the layer itself.
+    """
 
     role: Role
     descriptor: Descriptor
     name: str
+    packed_in: Descriptor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +93,9 @@ class Model:
     fetcher: Fetcher = field(repr=False, compare=False)
 
     @classmethod
-    def read(cls, manifest: Manifest, fetcher: Fetcher) -> "Model":
+    def read(
+        cls, manifest: Manifest, fetcher: Fetcher, unpacked: Unpacked = nothing_unpacked
+    ) -> "Model":
         """Tell what each layer is. Raises ModelError for what is no model.
 
         Where only its bytes can tell which layer is the model, its first four are looked at,
