@@ -105,6 +105,19 @@ class Target(Source, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """One regular file inside a layer that is an archive.
+
+    `name` is as the archive has it: UNSAFE as a path, though relative and without `..`; it is
+    empty where the layer is one compressed file, which the archive's own annotations name. The
+    descriptor is that of the file's own bytes; its media type is `application/octet-stream`.
+    """
+
+    name: str
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """Progress of one piece of content: `offset` of its `descriptor.size` bytes have arrived."""
 
@@ -130,10 +143,11 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A stage of a verb begins: `resolving`, `copying`, `tagging`, `pruning` or `done`.
+    """A stage of a verb begins.
 
-    `subject` is the name worked on, or for `copying` empty; `leaves` are the pieces of content
-    that the stage will settle.
+    One of `resolving`, `copying`, `unpacking`, `tagging`, `pruning` and `done`. `subject` is the
+    name worked on, or for `copying` empty, or for `unpacking` the digest of the layer; `leaves`
+    are the pieces of content that the stage will settle.
     """
 
     stage: str

@@ -20,7 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from modelpm.content import Fetcher, Observer, all_successors, ignore, read_manifest, walk
+from modelpm.content import (
+    Fetcher,
+    Observer,
+    Packed,
+    all_successors,
+    ignore,
+    read_manifest,
+    walk,
+)
 from modelpm.errors import ContentError, InvalidManifestError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.oci.manifest import is_manifest, load_json
@@ -108,6 +116,13 @@ class Store:
         if self._prepared:
             self._files.touch(note, boot)
         return path
+
+    def unpacked(self, desc: Descriptor) -> tuple[Packed, ...] | None:
+        """The files of a layer that is an archive; None where it is none, or was not looked into.
+
+        The files are here as blobs of their own. Raises StoreError.
+        """
+        return None
 
     # Writing: the Target.
 
