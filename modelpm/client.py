@@ -10,7 +10,7 @@ several threads at once.
 
 import contextlib
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
@@ -35,6 +35,8 @@ from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
+    from modelpm.creating import Wish
+    from modelpm.model.modelfile import Modelfile
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
     from modelpm.session import Session
@@ -131,6 +133,47 @@ class Client:
         self.store.copy(self.get(source).name, reference.name)
         return self.get(reference.name)
 
+    def create(
+        self,
+        name: str,
+        modelfile: "Modelfile",
+        folder: Path | str = ".",
+        wish: "Wish | None" = None,
+    ) -> Installed:
+        """Make a model from a Modelfile; relative paths in it begin at `folder`.
+
+        Files are taken in by reflink or hard link where that can be done, never changed. The same
+        input has the same digest everywhere. Raises ModelError for what is no model or has no
+        place in the format, NotFoundError, StoreError and InvalidReferenceError.
+        """
+        from modelpm import creating  # noqa: PLC0415 - lazy: start-up time
+
+        return self._make(
+            name,
+            lambda tag: creating.create(
+                self.store,
+                modelfile,
+                Path(folder),
+                wish or creating.Wish(),
+                find=self.get,
+                tag=tag,
+                observe=self._observe,
+            ),
+        )
+
+    def convert(self, name: str, new: str, wish: "Wish | None" = None) -> Installed:
+        """Write a model in another format, under a second name; no weights are copied.
+
+        Raises as `create`.
+        """
+        from modelpm import creating  # noqa: PLC0415 - lazy: start-up time
+
+        model, wished = self.get(name), wish or creating.Wish()
+        return self._make(
+            new,
+            lambda tag: creating.convert(self.store, model, wished, tag=tag, observe=self._observe),
+        )
+
     def open(
         self, name: str, *, parameters: Mapping[str, object] = _NONE, system: str | None = None
     ) -> "Session":
@@ -163,6 +206,15 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _make(self, name: str, make: Callable[[Callable[[Descriptor], None]], None]) -> Installed:
+        """Have a manifest made, and point a name at it."""
+        reference = self.reference(name)
+        if reference.digest is not None:
+            raise InvalidReferenceError(f"{name}: a new model gets a tag, not a digest")
+        make(lambda desc: self.store.tag(desc, reference.name))
+        self._observe(Step("done", reference.name))
+        return self.get(reference.name)
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""

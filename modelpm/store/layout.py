@@ -14,7 +14,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -133,6 +133,21 @@ class Store:
             self._blobs.take(desc, source)
             if desc.size >= _WORTH_A_NOTE:
                 self._files.touch(self._note(desc.digest), self._files.boot_id())
+
+    def adopt(
+        self,
+        path: Path,
+        media_type: str,
+        kept: contextlib.ExitStack,
+        told: Callable[[int], None] = lambda _hashed: None,
+    ) -> Descriptor:
+        """Take in a file from outside, verified and durable, by reflink, hard link or copy.
+
+        The file is read once and never changed; `told` hears how many of its bytes have been
+        hashed. The blob is kept from being collected until `kept` ends: give it a name before.
+        Raises StoreError for what is no regular file, cannot be read, or changes meanwhile.
+        """
+        raise NotImplementedError
 
     def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
         """Point a name at a manifest, durably. The last step of every pull.
