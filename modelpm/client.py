@@ -36,6 +36,7 @@ from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
     from modelpm.creating import Wish
+    from modelpm.exporting import Exported
     from modelpm.model.modelfile import Modelfile
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
@@ -172,6 +173,22 @@ class Client:
         return self._make(
             new,
             lambda tag: creating.convert(self.store, model, wished, tag=tag, observe=self._observe),
+        )
+
+    def export(
+        self, name: str, folder: Path | str, *, way: str = "copy", replace: bool = False
+    ) -> "tuple[Exported, ...]":
+        """Write a model's files into a folder that is not there yet, or is empty.
+
+        `way` is `copy` (a reflink where that can be), `link` or `symlink`; with `replace` what is
+        in the folder is deleted. Raises NotFoundError, ModelError, ContentError and StoreError;
+        then the folder is as it was.
+        """
+        from modelpm import exporting  # noqa: PLC0415 - lazy: start-up time
+
+        how = exporting.Way(way)
+        return exporting.export(
+            self.store, self.get(name), Path(folder), how, replace=replace, observe=self._observe
         )
 
     def open(

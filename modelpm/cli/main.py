@@ -30,6 +30,7 @@ COMMANDS = {
     "rm": "Delete names, all of them or none.",
     "cp": "Give a model a second name.",
     "prune": "Delete what no name needs.",
+    "export": "Write the files of a model into a folder.",
     "path": "Print the path of a model's weights, verified.",
     "completion": "Print the completion script for a shell.",
 }
