@@ -4,7 +4,8 @@
     ingest/<algorithm>-<hex>    arriving, see `ingest.py`; the next attempt goes on with it
 
 A published blob is *sealed*: its time of modification is SEAL. Whoever writes into it afterwards
-breaks the seal, and a blob without a seal is hashed before it is believed.
+breaks the seal, and a blob without a seal is hashed before it is believed. One that is a hard link
+to a file from outside cannot be sealed, because its times are that file's too: see `adopted.py`.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ from modelpm.content import (
 )
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
+from modelpm.store.adopted import Adopted, now
 from modelpm.store.files import Files, listing, open_regular, store_errors
 from modelpm.store.ingest import CHUNK, FLUSH_BYTES, Ingest, discard, journal_path
 
@@ -71,6 +73,8 @@ class Blobs:
         self._trash = root / "trash"
         self._files = files
         self._observe = observe
+        self.adopted = Adopted(root, files)
+        """Notes on the blobs that are hard links to files from outside."""
         self.trust_locks = True
         """False where the file system's locks are known not to work (`Files.locks_work`)."""
         self.may_seal = False
@@ -99,7 +103,11 @@ class Blobs:
             return False
         if not stat.S_ISREG(found.st_mode) or found.st_size != desc.size:
             return False
-        return int(found.st_mtime) == SEAL or self.is_right(desc)
+        return (
+            int(found.st_mtime) == SEAL
+            or self.adopted.believes(desc.digest, found)
+            or self.is_right(desc)
+        )
 
     def is_right(self, desc: Descriptor) -> bool:
         """Read the whole blob and compare size and digest, as `verify` does."""
@@ -117,21 +125,36 @@ class Blobs:
         or StoreError where it cannot be read.
         """
         with self._open(desc.digest) as stream:
-            before = os.fstat(stream.fileno())
+            before, began = os.fstat(stream.fileno()), now()
             verify_size(desc, before.st_size)
             actual = hashlib.file_digest(stream, desc.digest.algorithm).hexdigest()
-            self._mark(stream, desc, before, right=actual == desc.digest.hex)
+            self._mark(stream, desc, before, began, right=actual == desc.digest.hex)
             verify_digest(desc, Digest(desc.digest.algorithm, actual))
 
     def _mark(
-        self, stream: "_Reader", desc: Descriptor, before: os.stat_result, *, right: bool
+        self,
+        stream: "_Reader",
+        desc: Descriptor,
+        before: os.stat_result,
+        began: int,
+        *,
+        right: bool,
     ) -> None:
         """Seal what was read and found right, or break the seal of what was found wrong."""
-        now = os.fstat(stream.fileno())
-        quiet = now.st_mtime_ns == before.st_mtime_ns  # else it was written to meanwhile
-        if self.may_seal and right != (int(now.st_mtime) == SEAL) and (quiet or not right):
+        if not self.may_seal:
+            return
+        state = os.fstat(stream.fileno())
+        quiet = state.st_mtime_ns == before.st_mtime_ns  # else it was written to meanwhile
+        is_sealed = int(state.st_mtime) == SEAL
+        is_shared = state.st_nlink > 1 and not is_sealed  # with a file from outside
+        if right != is_sealed and (quiet or not right) and not is_shared:
             mtime = SEAL if right else int(time.time())
             self._files.set_mtime(stream.fileno(), self.path(desc.digest), mtime, sync=right)
+            is_sealed = int(os.fstat(stream.fileno()).st_mtime) == SEAL
+        if not right:
+            self.adopted.forget(desc.digest)
+        elif quiet and not is_sealed:  # nor is a file sealed that belongs to somebody else
+            self.adopted.note(desc.digest, os.fstat(stream.fileno()), began)
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
@@ -153,6 +176,10 @@ class Blobs:
         for desc in wanted.values():
             left = max(0, desc.size - self._arrived(desc.digest))
             needed += left + left // 100 + _FILE_OVERHEAD
+        self.require_bytes(needed)
+
+    def require_bytes(self, needed: int) -> None:
+        """Raises StoreError unless the disk has room for so many bytes."""
         free = self._files.free(self._folder) if needed else 0
         if needed > free:
             raise StoreError(
@@ -184,14 +211,14 @@ class Blobs:
                 self._files.write(fd, path, content)
             elif not self._receive(fd, path, desc, source):
                 self._receive(fd, path, desc, source, last=True)
-            self._commit(fd, path, self.path(desc.digest))
+            self.commit(fd, path, self.path(desc.digest))
             if desc.size > self.small:
                 self._files.remove(journal_path(path))
 
-    def _commit(self, fd: int, draft: Path, final: Path) -> None:
+    def commit(self, fd: int, draft: Path, final: Path) -> None:
         """Seal what is verified and give it its name; what cannot be synced is deleted."""
         if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
-            self._files.move(final, self._trash / secrets.token_hex(8))
+            self.make_way(final)
         self._files.set_mtime(fd, draft, SEAL, sync=False)
         try:
             self._files.sync(fd, draft)
@@ -202,6 +229,10 @@ class Blobs:
         self._files.publish(draft, final)
         # Not before the rename: a draft that a kill leaves must be open to its owner.
         self._files.make_read_only(fd, final)
+
+    def make_way(self, path: Path) -> None:
+        """Set aside what lies where a blob is to be, if anything."""
+        self._files.move(path, self._trash / secrets.token_hex(8))
 
     def _read_small(self, path: Path, desc: Descriptor, source: Fetcher) -> bytes:
         with contextlib.suppress(DigestMismatchError):

@@ -34,6 +34,7 @@ _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0)
 _WRITE = 2**17
 """Bytes to write at a time: for more Linux takes larger, and so colder, pieces of memory."""
 
+_FICLONE = 0x40049409
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Before = Callable[[str, Path], None]
@@ -182,6 +183,21 @@ class Files:
             except FileNotFoundError:
                 return False
         return True
+
+    def link(self, source: Path, path: Path) -> bool:
+        """Give a file from outside a name in the store; False where that cannot be done."""
+        with contextlib.suppress(OSError), self.change("link", path, str(source)):
+            os.link(source, path, follow_symlinks=False)
+            return True
+        return False
+
+    def clone(self, fd: int, path: Path, source: int) -> bool:
+        """Let an empty open file share another's bytes; False where that cannot be done."""
+        with contextlib.suppress(OSError), self.change("clone", path):
+            if sys.platform == "linux":
+                fcntl.ioctl(fd, _FICLONE, source)
+                return True
+        return False
 
     def remove(self, path: Path) -> bool:
         """Delete a file, or a whole folder of files. False if it was gone."""

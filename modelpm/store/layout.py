@@ -1,7 +1,7 @@
 """The store as a whole: one folder that is a valid OCI image layout 1.1, and a `Target`.
 
     oci-layout  index.json  blobs/sha256/<hex>      what skopeo, oras and crane read in place
-    ingest/  leases/  used/  trash/  lock           beside it, modelpm's own
+    ingest/  leases/  used/  adopted/  trash/  lock beside it, modelpm's own
     modelpm.json                                    the version of this arrangement
 
 Commit order: blobs, manifests, names last. Delete order: names first. The lock is held only while
@@ -33,6 +33,7 @@ from modelpm.errors import ContentError, InvalidManifestError, NotFoundError, St
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.oci.manifest import is_manifest, load_json
 from modelpm.store import gc
+from modelpm.store.adopt import Adoption
 from modelpm.store.blobs import Blobs, Stored
 from modelpm.store.check import Problem, check
 from modelpm.store.files import Files, listing, read_small, store_errors
@@ -41,7 +42,7 @@ from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
 
 VERSION = 1
-_BESIDE = ("ingest", "leases", "used", "trash")
+_BESIDE = ("ingest", "leases", "used", "adopted", "trash")
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
 _OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
@@ -145,9 +146,14 @@ class Store:
 
         The file is read once and never changed; `told` hears how many of its bytes have been
         hashed. The blob is kept from being collected until `kept` ends: give it a name before.
-        Raises StoreError for what is no regular file, cannot be read, or changes meanwhile.
+        Raises NotFoundError, and StoreError for what is no regular file or changes meanwhile.
         """
-        raise NotImplementedError
+        self.prepare()
+        adoption = Adoption(self.root, self._files, self._blobs, self._leases)
+        desc = adoption.take(path, media_type, kept, told)
+        if desc.size >= _WORTH_A_NOTE:
+            self._files.touch(self._note(desc.digest), self._files.boot_id())
+        return desc
 
     def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
         """Point a name at a manifest, durably. The last step of every pull.
@@ -223,6 +229,7 @@ class Store:
             self._files.remove(path)
         for digest, _ in swept.blobs:
             self._files.remove(self._note(digest))
+            self._blobs.adopted.forget(digest)
         return Garbage(swept.blobs, drafts, swept.strays)
 
     def reach(self, desc: Descriptor) -> set[Digest]:
@@ -343,9 +350,10 @@ class Store:
         return self.root / "used" / f"{digest.algorithm}-{digest.hex}"
 
     def _notes(self) -> Iterator[tuple[Digest | None, Stored]]:
-        for path, state in listing(self.root / "used"):
-            match = _NOTE.fullmatch(path.name)
-            yield Digest(match[1], match[2]) if match else None, Stored(path, state.st_size)
+        for folder in ("used", "adopted"):
+            for path, state in listing(self.root / folder):
+                match = _NOTE.fullmatch(path.name)
+                yield Digest(match[1], match[2]) if match else None, Stored(path, state.st_size)
 
     def _set_aside(self, path: Path) -> Path:
         aside = self.root / "trash" / secrets.token_hex(8)
