@@ -59,7 +59,7 @@ class Installed:
         """What the layers mean. Raises ModelError for what is no model."""
         from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
 
-        return Model.read(self.manifest, self._store)
+        return Model.read(self.manifest, self._store, self._store.unpacked)
 
     @property
     def parts(self) -> "tuple[Part, ...]":

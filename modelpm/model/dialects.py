@@ -4,34 +4,24 @@ A new dialect is a new row of DIALECTS. Sources: ollama's manifest/ and types/mo
 model-distribution, CNCF ModelPack's spec.md and config.md, KitOps' mediaType.go, the ORAS CLI.
 """
 
-import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from modelpm.errors import ModelError, NotFoundError
+from modelpm.model.roles import Role, by_name, refined
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Child, Manifest, is_manifest
 
+__all__ = ["DIALECTS", "Dialect", "Role", "choose", "recognise"]
 
-class Role(StrEnum):
-    """What a layer is for."""
-
-    WEIGHTS = "weights"
-    PROJECTOR = "projector"
-    ADAPTER = "adapter"
-    CONFIG = "config"
-    TEMPLATE = "template"
-    SYSTEM = "system"
-    PARAMETERS = "parameters"
-    LICENSE = "license"
-    MESSAGES = "messages"
-    TOKENIZER = "tokenizer"
-    DOCUMENT = "document"
-    OTHER = "other"
-
+TITLE = "org.opencontainers.image.title"
+_LICENSES = "org.opencontainers.image.licenses"
+_UNPACK = "io.deis.oras.content.unpack"
 
 Keys = tuple[str, ...]
-"""Where a fact is in the JSON of the config: the keys from the outside in."""
+"""Where a fact is in the JSON of the config: the keys from the outside in.
+
+A key that begins with `*` stands for the first one with that end.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +30,55 @@ class Dialect:
 
     `roles` goes by a layer's media type; a key also covers every type that begins with it and a
     dot, and the longest key wins. Where it says nothing, or `by_name` is set, the file's name
-    tells more. `facts` are what the config tells, and where. `packed` are the endings of media
-    types whose layer is an archive of files. With `unnamed_shards`, weights without names are the
-    shards of one model, in the manifest's order.
+    tells more. `facts` are what the config tells, and where; `annotated` are those that
+    annotations of the manifest tell; of several rows for one fact the first that says something.
+
+    `packed` are the endings of media types whose layer is an archive of files; of such files only
+    those below the folder `root` are the model's. `layer_name` is a member of a layer's JSON that
+    names its file. With `names_in_config` the config has objects with a `path` and the digest of
+    the layer. With `unnamed_shards`, weights without names are the shards of one model, in the
+    manifest's order. Layers of `tensor_type` are one tensor each, and one model together.
     """
 
     name: str
     artifact_types: frozenset[str] = frozenset()
+    index_types: frozenset[str] = frozenset()
     config_types: frozenset[str] = frozenset()
     layer_prefixes: tuple[str, ...] = ()
     roles: tuple[tuple[str, Role], ...] = ()
     facts: tuple[tuple[str, Keys], ...] = ()
+    annotated: tuple[tuple[str, str], ...] = (("license", _LICENSES),)
     by_name: bool = False
     packed: tuple[str, ...] = ()
+    root: str = ""
+    layer_name: str = ""
+    names_in_config: bool = False
     unnamed_shards: bool = False
+    tensor_type: str = ""
 
-    def role(self, descriptor: Descriptor, name: str) -> Role:
-        """What this layer is for; `name` is its file's, or "" where nobody says."""
-        kind = descriptor.media_type
-        keys = [key for key, _ in self.roles if kind == key or kind.startswith(f"{key}.")]
-        if keys:
-            role = dict(self.roles)[max(keys, key=len)]
-            return _refined(role, name) if self.by_name else role
-        return _refined(_by_ending(name), name) if self.by_name else Role.OTHER
+    def role(self, descriptor: Descriptor, name: str, *, alone: bool = True) -> Role:
+        """What this layer is for; `name` is its file's, or "" where nobody says.
+
+        Of a layer with several files (not `alone`) the type tells what the layer is for, and the
+        names what each file is.
+        """
+        told = self._told(descriptor.media_type)
+        if not self.by_name:
+            return told or Role.OTHER
+        own = by_name(name)
+        if told is None or (not alone and told is not Role.OTHER and own is not Role.OTHER):
+            return own
+        return refined(told, name)
 
     def is_packed(self, descriptor: Descriptor) -> bool:
-        """Whether the layer is an archive, whose bytes are not the file's."""
+        """Whether the layer is said to be an archive, whose bytes are not the file's."""
+        if descriptor.annotations.get(_UNPACK) == "true":
+            return True
         return descriptor.media_type.endswith(self.packed)
+
+    def _told(self, kind: str) -> Role | None:
+        keys = [key for key, _ in self.roles if kind == key or kind.startswith(f"{key}.")]
+        return dict(self.roles)[max(keys, key=len)] if keys else None
 
 
 _CNCF = "application/vnd.cncf.model"
@@ -74,6 +86,7 @@ _CNAI = "application/vnd.cnai.model"
 _DOCKER = "application/vnd.docker.ai"
 _KIT = "application/vnd.kitops.modelkit"
 _OLLAMA = "application/vnd.ollama.image"
+_LAYERS = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
 
 _MODELPACK_ROLES = (
     ("weight", Role.WEIGHTS),
@@ -92,6 +105,7 @@ OLLAMA = Dialect(
         (f"{_OLLAMA}.tensor", Role.WEIGHTS),
         (f"{_OLLAMA}.projector", Role.PROJECTOR),
         (f"{_OLLAMA}.adapter", Role.ADAPTER),
+        (f"{_OLLAMA}.draft", Role.DRAFT),
         (f"{_OLLAMA}.template", Role.TEMPLATE),
         (f"{_OLLAMA}.prompt", Role.TEMPLATE),
         (f"{_OLLAMA}.system", Role.SYSTEM),
@@ -106,7 +120,10 @@ OLLAMA = Dialect(
         ("quantization", ("file_type",)),
         ("format", ("model_format",)),
         ("context_length", ("context_length",)),
+        ("capabilities", ("capabilities",)),
     ),
+    layer_name="name",
+    tensor_type=f"{_OLLAMA}.tensor",
 )
 DOCKER_AI = Dialect(
     name="docker-ai",
@@ -129,6 +146,8 @@ DOCKER_AI = Dialect(
         ("quantization", ("config", "quantization")),
         ("format", ("config", "format")),
         ("context_length", ("config", "context_size")),
+        ("context_length", ("config", "gguf", "*.context_length")),
+        ("license", ("config", "gguf", "general.license")),
     ),
     by_name=True,
     packed=(".tar",),
@@ -144,30 +163,66 @@ MODELPACK = Dialect(
         ("family", ("descriptor", "family")),
         ("parameter_size", ("config", "paramSize")),
         ("quantization", ("config", "quantization")),
+        ("quantization", ("config", "precision")),
         ("format", ("config", "format")),
+        ("license", ("descriptor", "licenses")),
+        ("capabilities", ("config", "capabilities")),
     ),
+    annotated=(("context_length", "io.palan.model.context_length"), ("license", _LICENSES)),
     by_name=True,
     packed=_ARCHIVES,
 )
 KITOPS = Dialect(
     name="kitops",
     artifact_types=frozenset({f"{_KIT}.manifest.v1+json"}),
+    index_types=frozenset({f"{_KIT}.index.v1+json"}),
     config_types=frozenset({f"{_KIT}.config.v1+json"}),
     layer_prefixes=(f"{_KIT}.",),
     roles=(
         (f"{_KIT}.model", Role.WEIGHTS),
-        (f"{_KIT}.modelpart", Role.OTHER),
         (f"{_KIT}.docs", Role.DOCUMENT),
+        (f"{_KIT}.code", Role.OTHER),
+        (f"{_KIT}.dataset", Role.OTHER),
+        (f"{_KIT}.mcpb", Role.OTHER),
     ),
+    facts=(
+        ("format", ("model", "framework")),
+        ("license", ("model", "license")),
+        ("license", ("package", "license")),
+    ),
+    by_name=True,
     packed=_ARCHIVES,
+    names_in_config=True,
 )
-ORAS = Dialect(name="oras", by_name=True)
-"""Any artifact with a GGUF in it, by title or by magic; its media types say nothing."""
+OMLMD = Dialect(
+    name="omlmd",
+    artifact_types=frozenset({"application/x-mlmodel"}),
+    config_types=frozenset({"application/x-config"}),
+    layer_prefixes=("application/x-mlmodel",),
+    roles=(("application/x-mlmodel", Role.WEIGHTS),),
+    annotated=(("format", "model_format_name"), ("license", _LICENSES)),
+    by_name=True,
+)
+IMAGE = Dialect(
+    name="image",
+    config_types=frozenset(
+        {
+            "application/vnd.oci.image.config.v1+json",
+            "application/vnd.docker.container.image.v1+json",
+        }
+    ),
+    layer_prefixes=_LAYERS,
+    by_name=True,
+    packed=(".tar", ".gzip", "+gzip", "+zstd"),
+    root="models/",
+)
+"""A container image with a model in it; `images` tells which images those are."""
+ORAS = Dialect(name="oras", by_name=True, packed=("+gzip", "+zstd"))
+"""Any artifact with weights in it, by title or by magic; its media types say nothing."""
 
-DIALECTS = (OLLAMA, DOCKER_AI, MODELPACK, KITOPS)
+DIALECTS = (OLLAMA, DOCKER_AI, MODELPACK, KITOPS, OMLMD)
 """In the order in which they are tried; ORAS is what remains."""
 
-TITLE = "org.opencontainers.image.title"
 _MARKS = {"io.opendatahub.modelcar.manifest.type": "modelpack", "org.cncf.model.model": "true"}
 _ATTESTED = "vnd.docker.reference.type"
 
@@ -180,6 +235,7 @@ _STRANGERS = (
     ("application/vnd.cncf.helm.", "a Helm chart"),
     ("application/vnd.wasm.", "a WebAssembly module"),
     ("application/vnd.docker.plugin", "a docker plugin"),
+    ("application/vnd.palan.runtime.", "a runtime"),
     ("application/vnd.oci.image.config.", "an ordinary container image"),
     ("application/vnd.docker.container.image.", "an ordinary container image"),
 )
@@ -201,7 +257,7 @@ def recognise(manifest: Manifest) -> Dialect:
         ):
             return dialect
     titles = (layer.annotations.get(TITLE, "") for layer in manifest.layers)
-    if any(title.lower().endswith(".gguf") for title in titles):
+    if any(title.lower().endswith((".gguf", ".safetensors")) for title in titles):
         return ORAS
     stranger = _stranger(manifest, manifest.config)
     if stranger is not None:
@@ -210,13 +266,14 @@ def recognise(manifest: Manifest) -> Dialect:
 
 
 def choose(index: Manifest, architecture: str | None = None) -> Descriptor:
-    """Which child of an index is the model: by its artifact type, then by its platform.
+    """Which child of an index is the model: by type and marks, then by its platform.
 
     `architecture` is Go's word (`amd64`, `arm64`), by default this machine's. The first that fits
     is taken (image-index.md). The child may be an index again. Raises NotFoundError.
     """
     children = [child for child in index.children if _is_candidate(child)]
-    models = [child for child in children if _is_marked(child.descriptor)]
+    told = any(index.artifact_type in dialect.index_types for dialect in DIALECTS)
+    models = [child for child in children if told or _is_marked(child.descriptor)]
     wanted = architecture or _machine()
     for fits in (("linux", wanted), None, ("unknown", "unknown")):
         for child in models or children:
@@ -258,34 +315,3 @@ def _stranger(manifest: Manifest, config: Descriptor) -> str | None:
         if any(text.startswith(start) for text in told):
             return what
     return None
-
-
-_ENDINGS = (
-    ((".gguf", ".safetensors"), Role.WEIGHTS),
-    ((".json", ".jinja", ".model", ".yaml", ".yml"), Role.CONFIG),
-    ((".md", ".txt", ".pdf", ".rst"), Role.DOCUMENT),
-)
-_LEGAL = re.compile(r"(licen[sc]e|copying)")
-_REFINED = {
-    Role.WEIGHTS: (
-        (re.compile(r"mmproj"), Role.PROJECTOR),
-        (re.compile(r"(^|[-_.])(lora|adapter)([-_.]|$)"), Role.ADAPTER),
-    ),
-    Role.CONFIG: (
-        (re.compile(r"chat_template"), Role.TEMPLATE),
-        (re.compile(r"tokenizer"), Role.TOKENIZER),
-    ),
-    Role.DOCUMENT: ((_LEGAL, Role.LICENSE),),
-}
-
-
-def _by_ending(name: str) -> Role:
-    base = name.lower().rpartition("/")[2]
-    if _LEGAL.match(base):
-        return Role.DOCUMENT
-    return next((role for ends, role in _ENDINGS if base.endswith(ends)), Role.OTHER)
-
-
-def _refined(role: Role, name: str) -> Role:
-    base = name.lower().rpartition("/")[2]
-    return next((finer for word, finer in _REFINED.get(role, ()) if word.search(base)), role)

@@ -101,7 +101,7 @@ def test_an_index_is_no_model() -> None:
         (OLLAMA, f"{OLLAMA_LAYER}.params", "", Role.PARAMETERS),
         (OLLAMA, f"{OLLAMA_LAYER}.license", "", Role.LICENSE),
         (OLLAMA, f"{OLLAMA_LAYER}.messages", "", Role.MESSAGES),
-        (OLLAMA, f"{OLLAMA_LAYER}.draft", "", Role.OTHER),
+        (OLLAMA, f"{OLLAMA_LAYER}.draft", "", Role.DRAFT),
         (OLLAMA, f"{OLLAMA_LAYER}.embed", "", Role.OTHER),
         (OLLAMA, f"{OLLAMA_LAYER}.modelling", "", Role.OTHER),
         (DOCKER_AI, f"{DOCKER}.gguf.v3", "", Role.WEIGHTS),

@@ -1,0 +1,110 @@
+"""The gate for safetensors files: a header that tells the truth about the file that it heads.
+
+Format: the header's length in 8 bytes, little-endian; the header, a JSON object of tensors with
+type, shape and place; the tensors' bytes, without a gap, to the end of the file.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from modelpm.errors import ModelError
+
+MAX_HEADER = 2**24
+"""Bytes of a header that are read; a hundred thousand tensors need less."""
+MAX_TENSORS = 2**17
+
+_LENGTH = 8
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
+    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
+    "I64": 64, "U64": 64, "F64": 64, "C64": 64, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where a tensor lies: [start, stop), in bytes from the end of the header."""
+
+    start: int
+    stop: int
+    name: str
+
+
+def check(path: Path) -> None:
+    """Raise ModelError, which names the flaw, unless the file is what its header says.
+
+    Reads the header only, at most MAX_HEADER bytes of it. Raises OSError where it cannot be read.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        document = _header(file, size, path.name)
+        room = size - file.tell()
+    extents = sorted(_extents(document), key=lambda each: (each.start, each.stop))
+    end = 0
+    for before, extent in pairwise([Extent(0, 0, ""), *extents]):
+        if extent.start != before.stop:
+            what = "a gap" if extent.start > before.stop else "two tensors"
+            raise _flaw(f"there is {what} before the tensor {extent.name[:100]!r}")
+        end = extent.stop
+        if end > room:
+            raise _flaw(
+                f"the tensor {extent.name[:100]!r} ends at {end} of {room} bytes: it is cut off"
+            )
+    if end != room:
+        raise _flaw(f"{room - end} bytes follow the last tensor")
+
+
+def _header(file: BinaryIO, size: int, name: str) -> dict[str, object]:
+    length = int.from_bytes(file.read(_LENGTH), "little")
+    if size < _LENGTH or length < len("{}") or length > size - _LENGTH:
+        raise _flaw(f"{name[:100]} has {size} bytes, and its header is not within them")
+    if length > MAX_HEADER:
+        raise _flaw(f"its header has {length} bytes; the limit is {MAX_HEADER}")
+    raw = file.read(length)
+    try:
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _flaw(f"its header is not JSON: {error!s:.100}") from None
+    if not isinstance(document, dict) or len(document) > MAX_TENSORS:
+        raise _flaw(f"its header is no object of at most {MAX_TENSORS} tensors")
+    return document
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return value
+
+
+def _extents(document: dict[str, object]) -> Iterator[Extent]:
+    for name, value in document.items():
+        if name == "__metadata__":
+            continue
+        tensor = value if isinstance(value, dict) else {}
+        offsets, shape = _counts(tensor.get("data_offsets")), _counts(tensor.get("shape"))
+        kind = tensor.get("dtype")
+        if offsets is None or shape is None or len(offsets) != 2 or not isinstance(kind, str):
+            raise _flaw(f"the tensor {name[:100]!r} has no type, shape or place")
+        start, stop = offsets
+        bits = prod(shape) * _BITS.get(kind, 0)
+        if start > stop or (kind in _BITS and (stop - start) * 8 != bits):
+            raise _flaw(f"the tensor {name[:100]!r} has {stop - start} bytes, not {bits // 8}")
+        yield Extent(start, stop, name)
+
+
+def _counts(value: object) -> list[int] | None:
+    """A list of numbers that a file may have, or None."""
+    if not isinstance(value, list) or len(value) > 64:
+        return None
+    counts = [item for item in value if type(item) is int and 0 <= item < 2**63]
+    return counts if len(counts) == len(value) else None
+
+
+def _flaw(what: str) -> ModelError:
+    return ModelError(f"not a sound safetensors file: {what}")
