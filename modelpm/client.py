@@ -78,11 +78,12 @@ class Client:
     def pull(self, name: str) -> Installed:
         """Bring a model here, verified, and point its name at it.
 
-        Of an index the one child that is a model for this machine is taken. What the name pointed
-        at before, and nothing else needs, is deleted. Raises NotFoundError, ContentError,
-        RegistryError, StoreError, and ModelError for what is no model.
+        Of an index the one child that is a model for this machine is taken; of `NAME#PART` all
+        parts come. What the name pointed at before, and nothing else needs, is deleted. Raises
+        NotFoundError, ContentError, RegistryError, StoreError, and ModelError for what is no model.
         """
-        reference = self.reference(name)
+        whole, _, part = name.partition("#")
+        reference = self.reference(whole)
         self._observe(Step("resolving", reference.name))
         source = self._remotes.repository(reference)
         told = source.resolve(reference.target)
@@ -99,7 +100,7 @@ class Client:
             self._observe(Step("pruning"))
             self._collect(old.descriptor)
         self._observe(Step("done", reference.name))
-        return self.get(reference.name)
+        return self.get(f"{reference.name}#{part}")
 
     def list(self, pattern: str = "") -> tuple[Installed, ...]:
         """The models here by name; with a pattern, those whose short or full name it fits.
@@ -117,12 +118,16 @@ class Client:
         return tuple(sorted(fits, key=lambda model: model.name))
 
     def get(self, name: str) -> Installed:
-        """The model with this name. Raises NotFoundError and InvalidReferenceError."""
-        return self._installed(self._entry(name))
+        """The model with this name; `NAME#PART` chooses where one artifact holds several.
+
+        Raises NotFoundError and InvalidReferenceError.
+        """
+        whole, _, part = name.partition("#")
+        return self._installed(self._entry(whole), part)
 
     def remove(self, names: Sequence[str]) -> tuple[Installed, ...]:
         """Delete names, all or none; the bytes stay until `prune`. Raises NotFoundError."""
-        models = tuple(map(self.get, names))
+        models = tuple(self._installed(self._entry(name)) for name in names)
         self.store.untag({model.name for model in models})
         return models
 
@@ -131,7 +136,7 @@ class Client:
         reference = self.reference(name)
         if reference.digest is not None:
             raise InvalidReferenceError(f"{name}: a copy gets a tag, not a digest")
-        self.store.copy(self.get(source).name, reference.name)
+        self.store.copy(self._installed(self._entry(source)).name, reference.name)
         return self.get(reference.name)
 
     def create(
@@ -269,8 +274,8 @@ class Client:
             raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
         return entry
 
-    def _installed(self, entry: Entry) -> Installed:
-        return Installed(self.store, entry, self._short(entry.name or ""))
+    def _installed(self, entry: Entry, part: str = "") -> Installed:
+        return Installed(self.store, entry, self._short(entry.name or ""), part)
 
     def _short(self, name: str) -> str:
         """The short form of a listed name; a name that another program chose stays as it is."""

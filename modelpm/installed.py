@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 class Installed:
     """A model in the store under one name. Owns no bytes: it reads them when asked."""
 
-    def __init__(self, store: Store, entry: Entry, short_name: str) -> None:
+    def __init__(self, store: Store, entry: Entry, short_name: str, part: str = "") -> None:
         self._store = store
         self._entry = entry
         self.name = entry.name or str(entry.descriptor.digest)
         """The full name."""
         self.short_name = short_name
         """The name as people type it."""
+        self.part = part
+        """Which of several models in the artifact is meant; empty where it holds one."""
 
     @property
     def digest(self) -> Digest:
@@ -56,10 +58,11 @@ class Installed:
 
     @cached_property
     def model(self) -> "Model":
-        """What the layers mean. Raises ModelError for what is no model."""
+        """What the layers mean; of several models the chosen one. Raises ModelError for none."""
         from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
 
-        return Model.read(self.manifest, self._store, self._store.unpacked)
+        model = Model.read(self.manifest, self._store, self._store.unpacked)
+        return model.choosing(self.part) if self.part else model
 
     @property
     def parts(self) -> "tuple[Part, ...]":
@@ -76,5 +79,14 @@ class Installed:
 
     @property
     def path(self) -> Path:
-        """The weights' file, verified and read-only. Raises ModelError where there is no one."""
-        return self._store.path(self.model.weights.descriptor)
+        """The weights' file, verified and read-only; of a set the first, where all are here.
+
+        Raises ModelError where there is no one, and for safetensors that are cut off.
+        """
+        from modelpm.model import safetensors  # noqa: PLC0415 - lazy: start-up time
+
+        first = self._store.path(self.model.weights.descriptor)
+        for shard in self.model.shards:
+            if shard.name.endswith(".safetensors"):
+                safetensors.check(self._store.path(shard.descriptor), shard.name)
+        return first

@@ -21,7 +21,7 @@ from modelpm.errors import (
     NotFoundError,
     StoreError,
 )
-from modelpm.oci.descriptor import Digest
+from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.reference import Reference
 from modelpm.store.index import REF_NAME
 
@@ -163,7 +163,9 @@ def test_a_container_image_is_refused_before_a_layer_moves(
     loopback.content.add("library/busybox", "latest", container)
     with pytest.raises(ModelError, match="container image"):
         client.pull("busybox")
-    assert not any("/blobs/" in request.path for request in loopback.log)
+    blobs = [request.path for request in loopback.log if "/blobs/" in request.path]
+    assert len(blobs) == 2  # the config's labels, and how the layer begins
+    assert not client.store.exists(Descriptor.of(bytes(1024), "x/y"))
     assert client.list() == ()
 
 

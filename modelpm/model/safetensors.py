@@ -5,9 +5,9 @@ type, shape and place; the tensors' bytes, without a gap, to the end of the file
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -35,43 +35,55 @@ class Extent:
     name: str
 
 
-def check(path: Path) -> None:
+def check(path: Path, name: str = "") -> None:
     """Raise ModelError, which names the flaw, unless the file is what its header says.
 
-    Reads the header only, at most MAX_HEADER bytes of it. Raises OSError where it cannot be read.
+    Reads the header only, at most MAX_HEADER bytes of it. `name` is for the message.
     """
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        document = _header(file, size, path.name)
-        room = size - file.tell()
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            document = _header(file, size)
+            room = size - file.tell()
+        _check_extents(document, room)
+    except OSError as error:
+        raise ModelError(f"{name or path.name} cannot be read: {error.strerror}") from None
+    except _FlawError as flaw:
+        raise ModelError(f"{name or path.name} is no sound safetensors file: {flaw}") from None
+
+
+class _FlawError(Exception):
+    """What is wrong, for whoever knows the file's name."""
+
+
+def _check_extents(document: dict[str, object], room: int) -> None:
     extents = sorted(_extents(document), key=lambda each: (each.start, each.stop))
     end = 0
-    for before, extent in pairwise([Extent(0, 0, ""), *extents]):
-        if extent.start != before.stop:
-            what = "a gap" if extent.start > before.stop else "two tensors"
-            raise _flaw(f"there is {what} before the tensor {extent.name[:100]!r}")
+    for extent in extents:
+        name = repr(extent.name[:100])
+        if extent.start != end:
+            what = "a gap before" if extent.start > end else "another tensor under"
+            raise _FlawError(f"there is {what} the tensor {name}")
         end = extent.stop
         if end > room:
-            raise _flaw(
-                f"the tensor {extent.name[:100]!r} ends at {end} of {room} bytes: it is cut off"
-            )
+            raise _FlawError(f"the tensor {name} ends at byte {end} of {room}: the file is cut off")
     if end != room:
-        raise _flaw(f"{room - end} bytes follow the last tensor")
+        raise _FlawError(f"{room - end} bytes follow the last tensor")
 
 
-def _header(file: BinaryIO, size: int, name: str) -> dict[str, object]:
+def _header(file: BinaryIO, size: int) -> dict[str, object]:
     length = int.from_bytes(file.read(_LENGTH), "little")
     if size < _LENGTH or length < len("{}") or length > size - _LENGTH:
-        raise _flaw(f"{name[:100]} has {size} bytes, and its header is not within them")
+        raise _FlawError(f"it has {size} bytes, and no whole header in them")
     if length > MAX_HEADER:
-        raise _flaw(f"its header has {length} bytes; the limit is {MAX_HEADER}")
+        raise _FlawError(f"its header has {length} bytes; the limit is {MAX_HEADER}")
     raw = file.read(length)
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise _flaw(f"its header is not JSON: {error!s:.100}") from None
+        raise _FlawError(f"its header is not JSON: {error!s:.100}") from None
     if not isinstance(document, dict) or len(document) > MAX_TENSORS:
-        raise _flaw(f"its header is no object of at most {MAX_TENSORS} tensors")
+        raise _FlawError(f"its header is no object of at most {MAX_TENSORS} tensors")
     return document
 
 
@@ -90,11 +102,11 @@ def _extents(document: dict[str, object]) -> Iterator[Extent]:
         offsets, shape = _counts(tensor.get("data_offsets")), _counts(tensor.get("shape"))
         kind = tensor.get("dtype")
         if offsets is None or shape is None or len(offsets) != 2 or not isinstance(kind, str):
-            raise _flaw(f"the tensor {name[:100]!r} has no type, shape or place")
+            raise _FlawError(f"the tensor {name[:100]!r} has no type, shape or place")
         start, stop = offsets
         bits = prod(shape) * _BITS.get(kind, 0)
         if start > stop or (kind in _BITS and (stop - start) * 8 != bits):
-            raise _flaw(f"the tensor {name[:100]!r} has {stop - start} bytes, not {bits // 8}")
+            raise _FlawError(f"the tensor {name[:100]!r} has {stop - start} bytes, not {bits // 8}")
         yield Extent(start, stop, name)
 
 
@@ -104,7 +116,3 @@ def _counts(value: object) -> list[int] | None:
         return None
     counts = [item for item in value if type(item) is int and 0 <= item < 2**63]
     return counts if len(counts) == len(value) else None
-
-
-def _flaw(what: str) -> ModelError:
-    return ModelError(f"not a sound safetensors file: {what}")
