@@ -46,6 +46,11 @@ class Installed:
         return self._entry.modified
 
     @property
+    def selected_from(self) -> Digest | None:
+        """The index of which this manifest was taken when it was pulled."""
+        return self._entry.selected_from
+
+    @property
     def size(self) -> int:
         """Bytes of config and layers, each digest counted once."""
         noted = self._entry.size

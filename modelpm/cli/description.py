@@ -11,12 +11,14 @@ from typing import TypeVar
 from modelpm.cli import output
 from modelpm.client import Installed
 from modelpm.errors import ModelPMError
-from modelpm.model import modelfile
+from modelpm.model import knowledge, magic, modelfile
 from modelpm.model.gguf import Header
 from modelpm.model.model import Facts
 
 FIRST_LINES = 4
 """Lines of a licence or a system prompt in the overview."""
+
+_COMPRESSED = ("+gzip", ".gzip", "+zstd")
 
 _Read = TypeVar("_Read")
 _Else = TypeVar("_Else")
@@ -29,9 +31,13 @@ class Description:
     model: Installed
     flaws: list[str] = field(default_factory=list)
 
+    _header: list[Header | None] = field(default_factory=list)
+
     def header(self) -> Header | None:
-        """What the weights say of themselves, through the gate."""
-        return self._try(lambda: Header.read(self.model.path), None)
+        """What the weights say of themselves, through the gate; None of what is no GGUF."""
+        if not self._header:  # a flaw in it is told once
+            self._header.append(self._try(self._read_header, None))
+        return self._header[0]
 
     def template(self) -> str:
         """The chat template: the artifact's own, else the one in the weights."""
@@ -57,27 +63,21 @@ class Description:
 
     def facts(self) -> dict[str, object]:
         """What is known of the model itself, the weights' word before the config's."""
-        told = self._try(lambda: self.model.model.facts, Facts())
-        header = self.header()
-        if header is None:
-            return {
-                "architecture": told.family,
-                "parameters": told.parameter_size,
-                "quantization": told.quantization,
-                "context_length": told.context_length,
-            }
-        return {
-            "architecture": header.architecture or told.family,
-            "name": header.name,
-            "parameters": header.parameter_size,
-            "parameter_count": header.parameter_count,
-            "quantization": header.quantization or told.quantization,
-            "context_length": header.context_length or told.context_length,
-            "embedding_length": header.embedding_length,
-            "block_count": header.block_count,
-            "vocabulary": header.vocabulary,
-            "vocabulary_size": header.vocabulary_size or None,
-        }
+        nothing: dict[str, object] = {}
+        described = self._try(lambda: knowledge.transformers_facts(self.model.model), nothing)
+        return knowledge.facts(self._told(), self.header(), described)
+
+    def capabilities(self) -> list[str]:
+        """What the model can do, as far as that can be told."""
+        template = self._try(self.template, "")
+        content = self.model.model
+        return list(knowledge.capabilities(content, self._told(), self.header(), template))
+
+    def provenance(self) -> dict[str, str]:
+        """Where the model comes from, as it says, and how it was chosen when it was pulled."""
+        told = knowledge.provenance(self.model.model)
+        index = self.model.selected_from
+        return told | ({"selected_from": str(index)} if index else {})
 
     def document(self) -> dict[str, object]:
         """All of it as JSON values."""
@@ -92,6 +92,8 @@ class Description:
             **self._try(content.summary, nothing),
             "path": self._try(lambda: str(model.path), None),
             "model": self.facts(),
+            "capabilities": self.capabilities(),
+            "provenance": self.provenance(),
             "template": self._try(lambda: content.template, None),
             "chat_template": self._try(lambda: content.chat_template, None),
             "system": self._try(lambda: content.system, None),
@@ -108,8 +110,10 @@ class Description:
         """Print the overview."""
         facts = self.facts()
         facts.pop("parameter_count", None)  # in words it is there as well
-        rows = [(key.replace("_", " "), str(value)) for key, value in facts.items() if value]
-        _section("Model", [output.escape(line) for line in _aligned(rows)])
+        facts["capabilities"] = ", ".join(self.capabilities())
+        _facts("Model", facts)
+        dialect = self.model.model.dialect.name
+        _facts("Origin", {"name": self.model.name, "dialect": dialect, **self.provenance()})
         for title, read in (
             ("Parameters", self.parameters),
             ("System", self.system),
@@ -122,17 +126,34 @@ class Description:
             output.note(f"Flaw: {flaw}")
 
     def _show_parts(self) -> None:
+        parts = self.model.parts
+        head = ["ROLE", "NAME", "SIZE", "DIGEST", "TYPE"]
+        is_packed = any(part.packed_in for part in parts)
+        rows = []
+        for part in parts:
+            desc = part.descriptor
+            packed = part.packed_in
+            row = [part.role.value, part.name, output.size(desc.size), desc.digest.short]
+            row += [packed.digest.short if packed else ""] if is_packed else []
+            rows.append([*row, (packed or desc).media_type])
+        if is_packed:
+            head.insert(4, "IN LAYER")
         output.say("  Parts")
-        rows = [
-            (
-                part.role.value,
-                part.name,
-                output.size(part.descriptor.size),
-                part.descriptor.digest.short,
-            )
-            for part in self.model.parts
-        ]
-        output.table(("ROLE", "NAME", "SIZE", "DIGEST"), rows, margin="    ")
+        output.table(head, rows, margin="    ")
+        if any(
+            part.packed_in and part.packed_in.media_type.endswith(_COMPRESSED) for part in parts
+        ):
+            output.say("    Files of compressed layers are kept beside them.")
+
+    def _read_header(self) -> Header | None:
+        weights = self.model.model.weights
+        begin = magic.head(weights.descriptor, self.model.model.fetcher)
+        if magic.kind_of(begin, weights.descriptor.size) is magic.Kind.SAFETENSORS:
+            return None
+        return Header.read(self.model.path)
+
+    def _told(self) -> Facts:
+        return self._try(lambda: self.model.model.facts, Facts())
 
     def _try(self, read: Callable[[], _Read], otherwise: _Else) -> _Read | _Else:
         try:
@@ -159,6 +180,11 @@ def _aligned(rows: list[tuple[str, str]]) -> list[str]:
 def _first(lines: list[str]) -> list[str]:
     told = [line for line in lines if line.strip()]
     return told if len(told) <= FIRST_LINES else [*told[: FIRST_LINES - 1], "..."]
+
+
+def _facts(title: str, facts: Mapping[str, object]) -> None:
+    rows = [(key.replace("_", " "), str(value)) for key, value in facts.items() if value]
+    _section(title, [output.escape(line) for line in _aligned(rows)])
 
 
 def _section(title: str, lines: list[str]) -> None:

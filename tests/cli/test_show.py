@@ -7,6 +7,9 @@ import pytest
 from gguf_writer import tiny_llama
 
 from modelpm.cli.description import parameter_lines
+from modelpm.content import Packed
+from modelpm.oci.descriptor import Digest
+from modelpm.store.layout import Store
 from tests.cli.conftest import Cli
 from tests.cli.models import HOSTILE, LIBRARY, NEVER, Maker
 
@@ -21,6 +24,7 @@ OVERVIEW = """\
   Model
     architecture        llama
     name                tiny
+    format              gguf
     parameters          39.5K
     quantization        Q8_0
     context length      128
@@ -28,6 +32,11 @@ OVERVIEW = """\
     block count         2
     vocabulary          llama
     vocabulary size     295
+    capabilities        completion, chat
+
+  Origin
+    name       registry.ollama.ai/library/tiny:latest
+    dialect    ollama
 
   Parameters
     temperature    0.5
@@ -54,7 +63,8 @@ def test_the_overview(cli: Cli, maker: Maker) -> None:
     told, _, parts_told = result.output.partition("  Parts\n")
     assert told == OVERVIEW
     parts = [line.split() for line in parts_told.splitlines()]
-    assert parts[0] == ["ROLE", "NAME", "SIZE", "DIGEST"]
+    assert parts[0] == ["ROLE", "NAME", "SIZE", "DIGEST", "TYPE"]
+    assert {part[-1].rpartition(".")[0] for part in parts[1:]} == {"application/vnd.ollama.image"}
     roles = ["weights", "template", "system", "parameters", "license", "messages"]
     assert [part[0] for part in parts[1:]] == roles
 
@@ -100,6 +110,9 @@ def test_everything_as_json(cli: Cli, maker: Maker) -> None:
     assert told["chat_template"] is None
     assert told["licenses"] == [TEXTS["license"]]
     assert told["messages"] == [{"role": "user", "content": "hi"}]
+    assert told["capabilities"] == ["completion", "chat"]
+    assert told["provenance"] == {}
+    assert set(told["parts"][0]) == {"role", "name", "mediaType", "digest", "size", "packedIn"}
     assert told["parts"][0]["role"] == "weights"
     assert told["flaws"] == []
 
@@ -138,6 +151,66 @@ def test_a_missing_blob_is_a_flaw(cli: Cli, maker: Maker, home: Path) -> None:
     told = cli("show", "tiny", "--json").json
     assert told["path"] is None
     assert told["system"] == "brief"
+
+
+def test_where_a_model_comes_from(cli: Cli, maker: Maker) -> None:
+    index = f"sha256:{'1' * 64}"
+    desc = maker.put("plain")
+    manifest = json.loads(maker.memory.content[desc.digest])
+    source = {"org.opencontainers.image.source": f"https://example.com/{HOSTILE}"}
+    desc = maker.manifest("tiny", {**manifest, "annotations": source})
+    maker.store.tag(desc, f"{LIBRARY}/tiny:latest", selected_from=Digest.parse(index))
+    result = cli("show", "tiny")
+    assert "    source           https://example.com/" in result.output
+    assert f"    selected from    {index}" in result.output
+    assert not NEVER & set(result.output)
+    told = cli("show", "tiny", "--json").json["provenance"]
+    assert set(told) == {"source", "selected_from"}
+
+
+def test_files_in_archives_are_told_with_their_layer(
+    cli: Cli, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = maker.memory.leaf(tiny_llama(), "application/octet-stream")
+    kind = "application/vnd.cncf.model.weight.v1.tar+gzip"
+    layer = maker.memory.leaf(b"\x1f\x8b packed", kind)
+    config = maker.memory.leaf(b"{}", "application/vnd.cncf.model.config.v1+json")
+    for desc in (weights, layer, config):
+        maker.store.push(desc, maker.memory)
+    maker.manifest("tiny", {"config": config.to_json(), "layers": [layer.to_json()]})
+    held = {layer.digest: (Packed("m.gguf", weights),)}
+    monkeypatch.setattr(Store, "unpacked", lambda _store, desc: held.get(desc.digest))
+    lines = cli("show", "tiny").lines
+    row = next(line.split() for line in lines if line.split()[:1] == ["weights"])
+    assert row[1] == "m.gguf"
+    assert row[-3:] == [weights.digest.short, layer.digest.short, kind]
+    assert "IN LAYER" in "".join(lines)
+    assert lines[-1].strip() == "Files of compressed layers are kept beside them."
+    assert cli("show", "tiny", "--json").json["parts"][0]["packedIn"] == str(layer.digest)
+
+
+def test_a_safetensors_model_has_no_flaw(cli: Cli, maker: Maker) -> None:
+    header = json.dumps({"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    content = len(header).to_bytes(8, "little") + header + b"\0\0"
+    files = {
+        "weight": ("model.safetensors", content),
+        "weight.config": ("config.json", b'{"model_type":"qwen2","hidden_size":64}'),
+    }
+    layers = []
+    for kind, (name, raw) in files.items():
+        desc = maker.memory.leaf(raw, f"application/vnd.cncf.model.{kind}.v1.raw")
+        maker.store.push(desc, maker.memory)
+        named = {"annotations": {"org.cncf.model.filepath": name}}
+        layers.append(desc.to_json() | named)
+    config = maker.memory.leaf(b"{}", "application/vnd.cncf.model.config.v1+json")
+    maker.store.push(config, maker.memory)
+    maker.manifest("tiny", {"config": config.to_json(), "layers": layers})
+    result = cli("show", "tiny")
+    assert (result.code, result.errors) == (0, "")
+    told = cli("show", "tiny", "--json").json
+    assert told["flaws"] == []
+    assert told["model"]["architecture"] == "qwen2"
+    assert told["model"]["embedding_length"] == 64
 
 
 def test_what_is_no_model_still_has_a_manifest(cli: Cli, maker: Maker) -> None:

@@ -1,0 +1,174 @@
+"""What is known of a model: its facts, what it can do, and where it comes from.
+
+The weights' own word goes before the config's, which is its writer's.
+"""
+
+import re
+from collections.abc import Mapping
+
+from modelpm.content import read
+from modelpm.errors import ModelPMError
+from modelpm.model.facts import Facts, at
+from modelpm.model.gguf import Header
+from modelpm.model.model import Model, Role
+from modelpm.oci.manifest import load_json
+
+CONFIG = "config.json"
+"""What transformers says of a model, in a file of it."""
+
+_MAX_WORD = 500
+_TRANSFORMERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("architecture", str, ("model_type",)),
+    ("context_length", int, ("max_position_embeddings",)),
+    ("embedding_length", int, ("hidden_size",)),
+    ("block_count", int, ("num_hidden_layers",)),
+    ("vocabulary_size", int, ("vocab_size",)),
+    ("quantization", str, ("quantization_config", "quant_method")),
+    ("quantization", str, ("torch_dtype",)),
+    ("quantization", str, ("dtype",)),
+)
+
+_BEGIN, _END = re.compile(r"\{\{|\{%"), re.compile(r"\}\}|%\}")
+_WORD = re.compile(r"[A-Za-z_]+")
+_MENTIONED = (
+    ("insert", frozenset({"suffix"})),
+    ("tools", frozenset({"tools"})),
+    ("thinking", frozenset({"thinking", "enable_thinking", "reasoning_content", "thinklevel"})),
+)
+"""What a model is known to do by what its template speaks of, in either language."""
+_SENSES = (("vision", "vision.block_count"), ("audio", "audio.block_count"))
+
+_OCI = "org.opencontainers.image."
+_ORIGIN: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("source", (f"{_OCI}source", "ai.model.repo")),
+    ("revision", (f"{_OCI}revision",)),
+    ("created", (f"{_OCI}created",)),
+    ("url", (f"{_OCI}url",)),
+    ("title", (f"{_OCI}title",)),
+    ("version", (f"{_OCI}version",)),
+    ("authors", (f"{_OCI}authors",)),
+    ("vendor", (f"{_OCI}vendor",)),
+    ("documentation", (f"{_OCI}documentation",)),
+    ("base", (f"{_OCI}base.name",)),
+    ("signer", ("io.palan.origin.signer",)),
+)
+_ORIGIN_IN_CONFIG = (
+    ("source", ("descriptor", "sourceURL")),
+    ("revision", ("descriptor", "revision")),
+    ("created", ("descriptor", "createdAt")),
+    ("created", ("descriptor", "created")),
+    ("created", ("created",)),
+    ("title", ("descriptor", "title")),
+    ("version", ("descriptor", "version")),
+    ("vendor", ("descriptor", "vendor")),
+    ("documentation", ("descriptor", "docURL")),
+)
+
+
+def facts(told: Facts, header: Header | None, described: Mapping[str, object]) -> dict[str, object]:
+    """What the model is, by names that are always the same; None where nobody says.
+
+    `described` is what `transformers_facts` found.
+    """
+    known: dict[str, object] = {
+        "architecture": told.family,
+        "name": None,
+        "format": told.format,
+        "parameters": told.parameter_size,
+        "parameter_count": None,
+        "quantization": told.quantization,
+        "context_length": told.context_length,
+        "embedding_length": None,
+        "block_count": None,
+        "vocabulary": None,
+        "vocabulary_size": None,
+        "license": told.license,
+    }
+    own: dict[str, object] = dict(described)
+    if header is not None:
+        own = {
+            "architecture": header.architecture,
+            "name": header.name,
+            "format": "gguf",
+            "parameters": header.parameter_size,
+            "parameter_count": header.parameter_count,
+            "quantization": header.quantization,
+            "context_length": header.context_length,
+            "embedding_length": header.embedding_length,
+            "block_count": header.block_count,
+            "vocabulary": header.vocabulary,
+            "vocabulary_size": header.vocabulary_size,
+        }
+        license_told = header.metadata.get("general.license")
+        own["license"] = license_told if isinstance(license_told, str) else None
+    return known | {key: value for key, value in own.items() if value}
+
+
+def transformers_facts(model: Model) -> dict[str, object]:
+    """What the model's `config.json` says, if it has one that can be read."""
+    for part in model.parts:
+        if part.name == CONFIG and not part.is_archive:
+            try:
+                document = load_json(read(model.fetcher, part.descriptor))
+            except ModelPMError:
+                return {}
+            found: dict[str, object] = {}
+            for name, kind, keys in _TRANSFORMERS:
+                value = at(document, keys)
+                if value and type(value) is kind:
+                    found.setdefault(name, value[:_MAX_WORD] if isinstance(value, str) else value)
+            return found
+    return {}
+
+
+def capabilities(
+    model: Model, told: Facts, header: Header | None, template: str
+) -> tuple[str, ...]:
+    """What the model can do, in Ollama's words: `completion`, `chat`, `tools`, `vision`...
+
+    From the weights, the parts and what the template speaks of; and what the config tells.
+    """
+    words = _mentioned(template)
+    is_embedder = header is not None and header.size_of("pooling_type") is not None
+    is_embedder = is_embedder or "embedding" in told.capabilities
+    found = ["embedding"] if is_embedder else ["completion"]
+    if template and not is_embedder:
+        found.append("chat")
+    found += [capability for capability, marks in _MENTIONED if marks & words]
+    if any(part.role is Role.PROJECTOR for part in model.parts):
+        found.append("vision")
+    if header is not None:
+        found += [sense for sense, key in _SENSES if header.size_of(key)]
+    return tuple(dict.fromkeys([*found, *told.capabilities]))
+
+
+def provenance(model: Model) -> dict[str, str]:
+    """Where the model says that it comes from: `source`, `revision`, `created`... as told."""
+    annotations = model.manifest.annotations
+    found: dict[str, str] = {}
+    for name, keys in _ORIGIN:
+        values = [annotations[key] for key in keys if annotations.get(key)]
+        if values:
+            found[name] = values[0][:_MAX_WORD]
+    document = _config(model)
+    for name, path in _ORIGIN_IN_CONFIG:
+        value = at(document, path)
+        if isinstance(value, str) and value:
+            found.setdefault(name, value[:_MAX_WORD])
+    return found
+
+
+def _config(model: Model) -> object:
+    config = model.manifest.config
+    if config is None or not config.media_type.endswith("json"):
+        return None
+    try:
+        return load_json(read(model.fetcher, config))
+    except ModelPMError:
+        return None
+
+
+def _mentioned(template: str) -> frozenset[str]:
+    """The words in a template's actions, in lower case."""
+    actions = (_END.split(piece, maxsplit=1)[0] for piece in _BEGIN.split(template)[1:])
+    return frozenset(word.lower() for action in actions for word in _WORD.findall(action))
