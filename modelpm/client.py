@@ -82,6 +82,8 @@ class Client:
         parts come. What the name pointed at before, and nothing else needs, is deleted. Raises
         NotFoundError, ContentError, RegistryError, StoreError, and ModelError for what is no model.
         """
+        from modelpm import unpacking  # noqa: PLC0415 - lazy: start-up time
+
         whole, _, part = name.partition("#")
         reference = self.reference(whole)
         self._observe(Step("resolving", reference.name))
@@ -92,9 +94,11 @@ class Client:
         selected_from = None if chosen == told else told.digest
 
         def tag() -> None:
+            unpacking.unpack(self.store, chosen, self._observe)
             if old is None or old.descriptor.digest != chosen.digest:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
 
+        unpacking.spare(source, self.store, chosen)
         transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
         if old is not None and old.descriptor.digest != chosen.digest:
             self._observe(Step("pruning"))

@@ -31,6 +31,7 @@ STOREYS = [
     {"modelpm.installed", "modelpm.remotes"},
     {
         "modelpm.session",
+        "modelpm.comparing",
         "modelpm.creating",
         "modelpm.exporting",
         "modelpm.importing",
@@ -53,6 +54,7 @@ ONLY = {
     "click": {"modelpm.cli"},
     "ctransformers": {"modelpm.runner.ctransformers"},
     "platformdirs": {"modelpm.client", "modelpm.cli"},
+    "zstandard": {"modelpm.model.archive"},
 }
 """What the world outside is imported by."""
 

@@ -22,6 +22,7 @@ class Problem:
 def check(blobs: Blobs, entries: Callable[[], list[Entry]]) -> Iterator[Problem]:
     """Every problem of the names, then of the files; every blob is hashed once.
 
+    A layer that is kept as its files is made again, and so these are hashed as parts of it, too.
     A clean store yields nothing. Leftovers of killed processes are no problems: prune takes them.
     Nor is what another process removes while this one reads: `entries` is asked again at the end.
     """

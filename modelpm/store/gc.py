@@ -13,7 +13,8 @@ from modelpm.content import all_successors, walk
 from modelpm.errors import ContentError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
-from modelpm.store.blobs import Blobs, Stored
+from modelpm.store.archives import Contents
+from modelpm.store.blobs import Stored
 from modelpm.store.index import Entry
 from modelpm.store.leases import Leases
 
@@ -23,6 +24,8 @@ class Garbage:
     """What a sweep would delete now."""
 
     blobs: tuple[tuple[Digest, Stored], ...]
+    """Blobs, and recipes under the digests of their layers."""
+
     drafts: tuple[Stored, ...]
     """Downloads that were begun and left."""
 
@@ -56,7 +59,7 @@ class Garbage:
 
 
 def plan(
-    blobs: Blobs,
+    blobs: Contents,
     entries: Iterable[Entry],
     leases: Leases,
     notes: Iterable[tuple[Digest | None, Stored]] = (),
@@ -68,7 +71,8 @@ def plan(
     """
     leased = set(leases.live())
     live = leased | _reachable(blobs, entries)
-    found = list(blobs.stored())
+    live |= blobs.needed(live)
+    found = [*blobs.stored(), *blobs.stored_recipes()]
     return Garbage(
         blobs=tuple((digest, file) for digest, file in found if digest and digest not in live),
         drafts=tuple(file for digest, file in blobs.drafts() if digest not in leased),
@@ -81,14 +85,18 @@ def plan(
     )
 
 
-def reach(blobs: Blobs, root: Descriptor) -> Iterator[Digest]:
-    """Every digest that a manifest needs, its own among them. Raises StoreError."""
+def reach(blobs: Contents, root: Descriptor) -> Iterator[Digest]:
+    """Every digest that a manifest needs, its own among them. Raises StoreError.
+
+    The files of layers that are archives are needed, too.
+    """
+    found = set()
     for digest, manifest in _manifests(blobs, root):
-        yield digest
-        yield from (desc.digest for desc in manifest.successors)
+        found |= {digest, *(desc.digest for desc in manifest.successors)}
+    yield from found | blobs.needed(found)
 
 
-def _manifests(blobs: Blobs, root: Descriptor) -> Iterator[tuple[Digest, Manifest]]:
+def _manifests(blobs: Contents, root: Descriptor) -> Iterator[tuple[Digest, Manifest]]:
     if not is_manifest(root):
         raise StoreError(f"{root.digest} is named but is no manifest ({root.media_type})")
     try:
@@ -100,7 +108,7 @@ def _manifests(blobs: Blobs, root: Descriptor) -> Iterator[tuple[Digest, Manifes
         ) from error
 
 
-def _reachable(blobs: Blobs, entries: Iterable[Entry]) -> set[Digest]:
+def _reachable(blobs: Contents, entries: Iterable[Entry]) -> set[Digest]:
     """What the names reach, then, as long as it grows, what refers to something live.
 
     An entry without a name whose manifest has a subject is a referrer: it lives as its subject.

@@ -34,7 +34,8 @@ from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.oci.manifest import is_manifest, load_json
 from modelpm.store import gc
 from modelpm.store.adopt import Adoption
-from modelpm.store.blobs import Blobs, Stored
+from modelpm.store.archives import Archives, Contents
+from modelpm.store.blobs import Stored
 from modelpm.store.check import Problem, check
 from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
@@ -42,7 +43,7 @@ from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
 
 VERSION = 1
-_BESIDE = ("ingest", "leases", "used", "adopted", "trash")
+_BESIDE = ("ingest", "leases", "used", "adopted", "recipes", "trash")
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
 _OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
@@ -55,13 +56,23 @@ _WORTH_A_NOTE = 2**20
 class Store:
     """The models on this machine. Several processes may use one store at once.
 
-    A store that does not exist yet reads as empty and is made by the first write.
+    A store that does not exist yet reads as empty and is made by the first write. Archives are kept
+    as the files in them, so programs that read the folder do not find their layers; `archives.py`
+    tells what `keep_layers` does about that.
     """
 
-    def __init__(self, root: Path, *, files: Files | None = None, observe: Observer = ignore):
+    def __init__(
+        self,
+        root: Path,
+        *,
+        files: Files | None = None,
+        observe: Observer = ignore,
+        keep_layers: bool = False,
+    ) -> None:
         self.root = root
         self._files = files or Files()
-        self._blobs = Blobs(root, self._files, observe)
+        self._blobs = Contents(root, self._files, observe)
+        self.archives = Archives(self._blobs, self._files, root, keep_layers=keep_layers)
         self._index = Index(root, self._files)
         self._leases = Leases(root, self._files)
         self._lock = root / "lock"
@@ -109,6 +120,7 @@ class Store:
         NotFoundError or StoreError.
         """
         self._prepare_if_ours()
+        self._blobs.require_file(desc.digest)
         path = self._blobs.path(desc.digest)
         note = self._note(desc.digest)
         boot = self._files.boot_id()
@@ -121,9 +133,9 @@ class Store:
     def unpacked(self, desc: Descriptor) -> tuple[Packed, ...] | None:
         """The files of a layer that is an archive; None where it is none, or was not looked into.
 
-        The files are here as blobs of their own. Raises StoreError.
+        The files are here as blobs of their own.
         """
-        return None
+        return self._blobs.unpacked(desc)
 
     # Writing: the Target.
 

@@ -1,0 +1,288 @@
+"""Layers that are archives are taken apart: each file in them becomes a blob under its own digest.
+
+So the same weights are stored once, whatever they came in, and engines get plain files. It happens
+after a copy and before the name, under the same lease; nothing gets a name that is refused here.
+"""
+
+import contextlib
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, cast
+
+from modelpm.content import (
+    Downloader,
+    Fetcher,
+    Observer,
+    Packed,
+    Step,
+    ignore,
+    read_manifest,
+)
+from modelpm.errors import (
+    ContentError,
+    InvalidReferenceError,
+    ModelError,
+    RegistryError,
+)
+from modelpm.model import archive
+from modelpm.model.archive import Member
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import Manifest
+from modelpm.store.layout import Store
+from modelpm.store.recipes import FILE, MAX_FILES, MAX_NAMES
+
+MAX_AROUND = 2**19
+"""Bytes of headers and padding around one file, to fetch them alone."""
+
+_PACKED = (".tar", ".tar.gz", ".tar.gzip", ".tar.zstd", "+gzip", "+zstd")
+_ONE_FILE = (".raw+gzip", ".raw+zstd")
+_LAYERS = ("application/vnd.oci.image.layer.v1.", "application/vnd.docker.image.rootfs.diff.")
+_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
+_IMAGES = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+    }
+)
+_MODELS = "models"
+"""Where an image has its model (KServe's modelcars, RamaLama)."""
+
+_TITLE = "org.opencontainers.image.title"
+_UNPACK = "io.deis.oras.content.unpack"
+_TOLD_DIGEST = "olot.layer.content.digest"
+_TOLD_TYPE = "olot.layer.content.type"
+_CHUNK = 2**18
+
+Open = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens the plain archive at its beginning."""
+
+
+def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
+    """Take apart the archives among the layers of a manifest that is here with all it needs.
+
+    Idempotent; what is known already costs next to nothing. Raises ModelError for an archive that
+    breaks the rules (`archive.members`), ContentError, and StoreError.
+    """
+    manifest = read_manifest(store, root)
+    for layer in {layer.digest: layer for layer in manifest.layers}.values():
+        if not is_packed(layer):
+            continue
+        if store.unpacked(layer) is None:
+            _unpack(store, layer, _folder(manifest), observe)
+        else:
+            store.archives.settle(layer)
+
+
+def spare(source: Fetcher, store: Store, root: Descriptor) -> None:
+    """Make the layers that are known files with headers around them, if the files are here.
+
+    Only the headers are fetched. What an annotation says is not believed: a layer whose digest
+    does not come out is left to be fetched as a whole, and so is any that raises doubts.
+    """
+    if not isinstance(source, Downloader):
+        return
+    manifest = read_manifest(source, root)
+    for layer in {layer.digest: layer for layer in manifest.layers}.values():
+        told = _told_digest(layer)
+        file = store.archives.file(told) if told and is_packed(layer) else None
+        if file is not None and not store.exists(layer):
+            with contextlib.suppress(ContentError, ModelError, RegistryError), store.hold([file]):
+                _spare(source, store, layer, file, _folder(manifest))
+
+
+def is_packed(layer: Descriptor) -> bool:
+    """Whether a layer's media type says that it is an archive, or one compressed file.
+
+    The types of images are also given to any file, and so to files that are archives themselves.
+    """
+    if not layer.media_type.endswith(_PACKED):
+        return False
+    told = layer.annotations
+    is_file = layer.media_type.startswith(_LAYERS) and told.get(_TITLE, "").endswith(_ARCHIVES)
+    return not is_file or told.get(_UNPACK) == "true" or _TOLD_DIGEST in told
+
+
+def _folder(manifest: Manifest) -> str:
+    """The only folder of the archives that counts; empty for all."""
+    is_image = manifest.config is not None and manifest.config.media_type in _IMAGES
+    return _MODELS if is_image else ""
+
+
+def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> None:
+    """Find the files, hash them, keep those that are not here, and note them all."""
+    with store.fetch(layer) as stream:
+        how = archive.packing(_head(stream))
+    if how is None:
+        return
+    observe(Step("unpacking", str(layer.digest), (layer,)))
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        with store.fetch(layer) as stream:
+            if how == "tar":
+                yield stream
+            else:
+                yield cast("BinaryIO", archive.decompressed(stream, how, layer.size))
+
+    limit = layer.size if how == "tar" else archive.unpacked_limit(layer.size)
+    found = _survey(opened, layer, limit, below)
+    if found is None:
+        return
+    files = [file for _, file in found]
+    with store.hold([file.descriptor for file in files]):
+        _take(store, opened, found)
+        if not all(store.archives.file(file.descriptor.digest) for file in files):
+            return  # one is an archive that is itself kept as its files
+        if how == "tar":
+            store.archives.split(layer, [(member.offset, file) for member, file in found])
+        else:
+            store.archives.note(layer, files)
+
+
+def _survey(
+    opened: Open, layer: Descriptor, limit: int, below: str
+) -> list[tuple[Member, Packed]] | None:
+    """Each file with its digest; None for what is no archive, or has too many files.
+
+    All of it is read before any of it is kept, so nothing of a bad one ever is.
+    """
+    with opened() as stream:
+        is_tar = archive.packing(_head(stream)) == "tar"
+    if not is_tar and not layer.media_type.endswith(_ONE_FILE):
+        return None
+    found: list[tuple[Member, Packed]] = []
+    names = 0
+    with opened() as stream:
+        for member in archive.members(stream, limit, below) if is_tar else [Member("", 0, -1)]:
+            names += len(member.name)
+            if len(found) == MAX_FILES or names > MAX_NAMES:
+                return None
+            digest, size = _hash(stream, member.size)
+            desc = Descriptor(FILE, digest, size)
+            found.append((Member(member.name, member.offset, size), Packed(member.name, desc)))
+    return found
+
+
+def _take(store: Store, opened: Open, found: list[tuple[Member, Packed]]) -> None:
+    """Keep the files that are not here, in one pass."""
+    missing = [pair for pair in found if not store.exists(pair[1].descriptor)]
+    if not missing:
+        return
+    with opened() as stream:
+        for member, file in missing:
+            if not store.exists(file.descriptor):  # the same file may be there twice
+                store.push(file.descriptor, _Inside(stream, member))
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """A fetcher of one file in an archive that is open; the stream may only go forward."""
+
+    archive: BinaryIO
+    member: Member
+
+    @contextlib.contextmanager
+    def fetch(self, _desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
+        start = self.member.offset + offset
+        if self.archive.seekable():
+            self.archive.seek(start)
+        while (left := start - self.archive.tell()) > 0:
+            if not self.archive.read(min(left, _CHUNK)):
+                break
+        yield cast("BinaryIO", _Part(self.archive, self.member.size - offset))
+
+
+class _Part(io.RawIOBase):
+    """The next so many bytes of a stream."""
+
+    def __init__(self, stream: BinaryIO, count: int) -> None:
+        super().__init__()
+        self._stream = stream
+        self._left = count
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes."""
+        chunk = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(chunk)
+        return chunk
+
+
+def _hash(stream: BinaryIO, size: int) -> tuple[Digest, int]:
+    """The digest of the next `size` bytes, or with -1 of all. Raises ModelError for fewer."""
+    hasher = hashlib.sha256()
+    position = 0
+    while position != size and (
+        chunk := stream.read(_CHUNK if size < 0 else min(_CHUNK, size - position))
+    ):
+        hasher.update(chunk)
+        position += len(chunk)
+    if size not in {-1, position}:
+        raise ModelError("the archive ends in the middle of a member")
+    return Digest("sha256", hasher.hexdigest()), position
+
+
+def _head(stream: BinaryIO) -> bytes:
+    head = b""
+    while len(head) < 512 and (chunk := stream.read(512 - len(head))):
+        head += chunk
+    return head
+
+
+# Layers that need not be fetched.
+
+
+def _told_digest(layer: Descriptor) -> Digest | None:
+    """The digest of the one file in a layer, as an annotation tells it."""
+    if layer.annotations.get(_TOLD_TYPE, "file") != "file":
+        return None
+    told = layer.annotations.get(_TOLD_DIGEST, "")
+    try:
+        return Digest.parse(told if ":" in told else f"sha256:{told}")
+    except InvalidReferenceError:
+        return None
+
+
+class _Edges:
+    """A sink that wants only the first and the last `count` bytes of a blob."""
+
+    def __init__(self, size: int, count: int) -> None:
+        self.first, self.last = bytearray(count), bytearray(count)
+        self._ranges = ((0, count, self.first), (size - count, size, self.last))
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Both ends, however much of them is here."""
+        return [(start, stop) for start, stop, _ in self._ranges]
+
+    def write(self, offset: int, chunk: bytes) -> None:
+        """Take bytes of one end; others are none that were asked for, and are dropped."""
+        for start, stop, edge in self._ranges:
+            if start <= offset and offset + len(chunk) <= stop:
+                edge[offset - start : offset - start + len(chunk)] = chunk
+
+
+def _spare(
+    source: Downloader, store: Store, layer: Descriptor, file: Descriptor, below: str
+) -> None:
+    """Fetch what is around the file, and note how both make the layer."""
+    around = layer.size - file.size
+    if not 0 < around <= min(MAX_AROUND, file.size):
+        return
+    edges = _Edges(layer.size, around)
+    source.download(layer, edges)
+    head = io.BytesIO(edges.first)
+    for member in archive.members(head, layer.size, below):
+        if member.size == file.size and member.offset <= around:
+            before, after = edges.first[: member.offset], edges.last[member.offset :]
+            pieces = (bytes(before), Packed(member.name, file), bytes(after))
+            with store.archives.opened(pieces) as stream:
+                found = list(archive.members(cast("BinaryIO", stream), layer.size, below))
+            if found == [member]:
+                store.archives.make(layer, pieces)
+            return
