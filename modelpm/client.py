@@ -35,6 +35,7 @@ from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
+    from modelpm.comparing import Difference
     from modelpm.creating import Wish
     from modelpm.exporting import Exported
     from modelpm.model.modelfile import Modelfile
@@ -199,6 +200,12 @@ class Client:
         return exporting.export(
             self.store, self.get(name), Path(folder), how, replace=replace, observe=self._observe
         )
+
+    def diff(self, before: str, after: str) -> "Difference":
+        """What two models share and what not. Raises NotFoundError, and ModelError for no model."""
+        from modelpm import comparing  # noqa: PLC0415 - lazy: start-up time
+
+        return comparing.compare(self.get(before), self.get(after))
 
     def open(
         self, name: str, *, parameters: Mapping[str, object] = _NONE, system: str | None = None

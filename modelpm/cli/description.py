@@ -11,7 +11,7 @@ from typing import TypeVar
 from modelpm.cli import output
 from modelpm.client import Installed
 from modelpm.errors import ModelPMError
-from modelpm.model import knowledge, magic, modelfile
+from modelpm.model import knowledge, modelfile
 from modelpm.model.gguf import Header
 from modelpm.model.model import Facts
 
@@ -146,11 +146,7 @@ class Description:
             output.say("    Files of compressed layers are kept beside them.")
 
     def _read_header(self) -> Header | None:
-        weights = self.model.model.weights
-        begin = magic.head(weights.descriptor, self.model.model.fetcher)
-        if magic.kind_of(begin, weights.descriptor.size) is magic.Kind.SAFETENSORS:
-            return None
-        return Header.read(self.model.path)
+        return knowledge.read_header(self.model.model, lambda: self.model.path)
 
     def _told(self) -> Facts:
         return self._try(lambda: self.model.model.facts, Facts())

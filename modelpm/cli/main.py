@@ -31,6 +31,7 @@ COMMANDS = {
     "cp": "Give a model a second name.",
     "prune": "Delete what no name needs.",
     "export": "Write the files of a model into a folder.",
+    "diff": "Tell what two models share, and what not.",
     "path": "Print the path of a model's weights, verified.",
     "completion": "Print the completion script for a shell.",
 }

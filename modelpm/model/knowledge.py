@@ -4,12 +4,14 @@ The weights' own word goes before the config's, which is its writer's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from modelpm.content import read
 from modelpm.errors import ModelPMError
 from modelpm.model.facts import Facts, at
 from modelpm.model.gguf import Header
+from modelpm.model.magic import Kind, head, kind_of
 from modelpm.model.model import Model, Role
 from modelpm.oci.manifest import load_json
 
@@ -102,6 +104,17 @@ def facts(told: Facts, header: Header | None, described: Mapping[str, object]) -
         license_told = header.metadata.get("general.license")
         own["license"] = license_told if isinstance(license_told, str) else None
     return known | {key: value for key, value in own.items() if value}
+
+
+def read_header(model: Model, path: Callable[[], Path]) -> Header | None:
+    """What the weights say of themselves, through the gate; None of safetensors.
+
+    `path` gives the verified file. Raises ModelError for what does not pass, and as `path` does.
+    """
+    weights = model.weights.descriptor
+    if kind_of(head(weights, model.fetcher), weights.size) is Kind.SAFETENSORS:
+        return None
+    return Header.read(path())
 
 
 def transformers_facts(model: Model) -> dict[str, object]:
