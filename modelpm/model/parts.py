@@ -123,7 +123,7 @@ def _files(
         name = _member_name(layer, own, path, alone=alone)
         role = dialect.role(layer, name, alone=alone)
         yield _File(layer, file.descriptor, name, role, layer)
-    if not inside and not (packed and dialect.root):
+    if not inside and (packed is None or not dialect.root):
         name = own or _hint(layer, dialect)
         role = Role.OTHER if packed else dialect.role(layer, name)
         is_packed = dialect.is_packed(layer) and packed != ()
