@@ -26,6 +26,8 @@ COMMANDS = {
     "pull": "Bring models here, verified.",
     "list": "List the models that are here.",
     "show": "Show what a model is, or one thing about it.",
+    "create": "Make a model of a Modelfile, or of files.",
+    "convert": "Write a model in another format.",
     "run": "Ask a model once, or chat with it.",
     "rm": "Delete names, all of them or none.",
     "cp": "Give a model a second name.",

@@ -10,11 +10,12 @@ quote that ends a line; inside quotes nothing is escaped.
 """
 
 import codecs
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from modelpm.errors import ModelError
+from modelpm.errors import InvalidReferenceError, ModelError, NotFoundError, StoreError
 from modelpm.model import parameters
 from modelpm.model.message import ROLES, Message
 from modelpm.model.model import Model
@@ -35,11 +36,15 @@ _KEY = re.compile(r"[ \t]*([A-Za-z0-9_]+)[ \t](.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One instruction. `key` is a parameter's name or a message's role, else ""."""
+    """One instruction. `key` is a parameter's name or a message's role, else "".
+
+    `line` is where it stands, from 1 on; 0 for one that was not read from a text.
+    """
 
     instruction: str
     value: str
     key: str = ""
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ class Modelfile:
             if command.key == parameters.STOP:
                 stops.append(command.value)
             else:
-                found[command.key] = parameters.parsed(command.key, command.value)
+                with located(command):
+                    found[command.key] = parameters.parsed(command.key, command.value)
         return parameters.checked({**found, parameters.STOP: stops} if stops else found)
 
 
@@ -105,20 +111,43 @@ def render(modelfile: Modelfile) -> str:
 
 
 def describe(model: Model, source: str) -> Modelfile:
-    """The Modelfile that makes this model again, from `source`: a name or a file.
+    """The Modelfile that makes this model again, from `source`: its name.
 
+    What the grammar cannot hold is left out: a model made from this one has it all the same.
     Raises ModelError and ContentError, as reading the model's texts does.
     """
-    commands = [Command("FROM", source)]
-    commands += [Command("TEMPLATE", text) for text in [model.template] if text is not None]
+    commands = [Command("TEMPLATE", text) for text in [model.template] if text is not None]
     commands += [Command("SYSTEM", text) for text in [model.system] if text is not None]
     for name, value in model.parameters.items():
         if parameters.known(name):
             values = value if isinstance(value, tuple) else (value,)
             commands += [Command(PARAMETER, _word(item), name) for item in values]
     commands += [Command("LICENSE", text) for text in model.licenses]
-    commands += [Command(MESSAGE, turn.content, turn.role) for turn in model.messages]
-    return Modelfile(tuple(commands))
+    turns = [Command(MESSAGE, turn.content, turn.role) for turn in model.messages]
+    if all(map(_is_writable, turns)):
+        commands += turns
+    return Modelfile((Command("FROM", source), *filter(_is_writable, commands)))
+
+
+def _is_writable(command: Command) -> bool:
+    """Whether the command, written down, would be read as it is."""
+    if command.instruction != MESSAGE and (not command.value or "\ufffd" in command.value):
+        return False  # nothing, or what stands for bytes that are no text
+    try:
+        return next(_commands(_line(command))) == command
+    except ModelError:
+        return False
+
+
+@contextlib.contextmanager
+def located(command: Command) -> Iterator[None]:
+    """Tell the line with every error that what is done for this command raises."""
+    try:
+        yield
+    except (ModelError, StoreError, NotFoundError, InvalidReferenceError) as error:
+        if not command.line:
+            raise
+        raise type(error)(f"the Modelfile, line {command.line}: {error}") from error
 
 
 def _decoded(content: bytes) -> str:
@@ -147,7 +176,7 @@ def _commands(text: str) -> Iterator[Command]:
         if more is None:
             raise _flaw(number, f"the value of {instruction} has no closing quote")
         value = "".join((first, *lines[number : number + more]))
-        yield Command(instruction, _unquoted(value) or "", key)
+        yield Command(instruction, _unquoted(value) or "", key, number)
         number += more
 
 

@@ -5,6 +5,7 @@ value of the wrong type is an error; a name that is unknown here is kept and mea
 """
 
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -71,7 +72,8 @@ def checked(values: Mapping[str, object]) -> dict[str, object]:
 def parsed(name: str, text: str) -> Parameter:
     """The value that a person wrote for a known parameter. Raises ModelError.
 
-    A stop string comes alone, in a tuple of one.
+    A stop string comes alone, in a tuple of one. What is no whole number has the precision that
+    Ollama gives it, which is single, so that the same text becomes the same bytes.
     """
     rule = RULES.get(name)
     if rule is None:
@@ -81,7 +83,8 @@ def parsed(name: str, text: str) -> Parameter:
             raise ModelError(f"the parameter {name} is true or false, not {text[:100]!r}")
         return text.lower() in ("true", "1")
     try:
-        return _number(name, rule, float(text))
+        number = _number(name, rule, float(text))
+        return single(number) if isinstance(number, float) else number
     except (ValueError, OverflowError):
         raise ModelError(f"the parameter {name} is a number, not {text[:100]!r}") from None
 
@@ -106,6 +109,14 @@ def _number(name: str, rule: Rule, value: float) -> int | float:
         raise ModelError(f"the parameter {name} is not a number")
     near = min(max(value, rule.low), rule.high)
     return int(near) if rule.type is int else float(near)
+
+
+def single(value: float) -> float:
+    """The number with the fewest digits that is the same in single precision."""
+    wanted = struct.pack("<f", value)
+    (near,) = struct.unpack("<f", wanted)
+    texts = (f"{near:.{digits}g}" for digits in range(1, 10))
+    return next(float(text) for text in texts if struct.pack("<f", float(text)) == wanted)
 
 
 def _stops(value: object) -> tuple[str, ...]:

@@ -1,0 +1,68 @@
+"""`modelpm create`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modelpm.cli.clients import open_client
+from modelpm.cli.hashing import hashing
+from modelpm.cli.options import Settings, verb
+from modelpm.cli.written import tell, wish_of, written
+from modelpm.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from modelpm.model.modelfile import Modelfile
+
+DEFAULT = "Modelfile"
+STDIN = "-"
+
+
+@verb("create")
+@click.argument("name")
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path())
+@click.option(
+    "--file", "-f", metavar="FILE", type=click.Path(), help="A Modelfile; - is standard input."
+)
+@written
+@click.pass_obj
+def command(
+    settings: Settings, /, name: str, paths: tuple[str, ...], file: str | None, **wish: Any
+) -> None:
+    """Make a model of a Modelfile, or of files.
+
+    A PATH is a GGUF file, one shard of a set, or a folder with safetensors or a GGUF; without it
+    and without --file, the file Modelfile of this folder is read. Files are taken in by reflink or
+    hard link where that can be done, and never changed. The same input makes the same digest on
+    every machine: no time gets in but that of --created.
+    """
+    if paths and file is not None:
+        raise click.UsageError("give a Modelfile or PATHs, not both")
+    modelfile, folder = _from_paths(paths) if paths else _from_file(file or DEFAULT)
+    with hashing(settings) as observe, open_client(settings, observe) as client:
+        model = client.create(name, modelfile, folder, wish_of(wish))
+    tell(settings, model, "created")
+
+
+def _from_paths(paths: tuple[str, ...]) -> "tuple[Modelfile, Path]":
+    from modelpm.model.modelfile import Command, Modelfile  # noqa: PLC0415 - lazy: start-up time
+
+    return Modelfile(tuple(Command("FROM", str(Path(path).absolute())) for path in paths)), Path()
+
+
+def _from_file(file: str) -> "tuple[Modelfile, Path]":
+    """The Modelfile and the folder in which its relative paths begin."""
+    from modelpm.model import modelfile  # noqa: PLC0415 - lazy: start-up time
+
+    if file == STDIN:
+        return modelfile.parse(sys.stdin.buffer.read(modelfile.MAX_BYTES + 1)), Path()
+    try:
+        with Path(file).open("rb") as stream:
+            content = stream.read(modelfile.MAX_BYTES + 1)
+    except OSError as error:
+        raise NotFoundError(
+            f"reading the Modelfile {file}: {error.strerror or error}"
+            " (name another with --file, or give the PATH of a model)"
+        ) from error
+    return modelfile.parse(content), Path(file).parent
