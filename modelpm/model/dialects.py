@@ -14,6 +14,9 @@ from modelpm.oci.manifest import Child, Manifest, is_manifest
 __all__ = ["DIALECTS", "Dialect", "Role", "choose", "recognise"]
 
 TITLE = "org.opencontainers.image.title"
+ROLE = "dev.modelpm.role"
+"""The annotation of a layer that tells its role outright: most formats have no word for it."""
+
 _LICENSES = "org.opencontainers.image.licenses"
 _UNPACK = "io.deis.oras.content.unpack"
 
@@ -62,6 +65,8 @@ class Dialect:
         Of a layer with several files (not `alone`) the type tells what the layer is for, and the
         names what each file is.
         """
+        if descriptor.annotations.get(ROLE) in set(Role):
+            return Role(descriptor.annotations[ROLE])
         told = self._told(descriptor.media_type)
         if not self.by_name:
             return told or Role.OTHER

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from modelpm.errors import ModelError
-from modelpm.model.blueprint import About, Blueprint, Format
-from modelpm.model.dialects import TITLE
+from modelpm.model.blueprint import Blueprint, Format
+from modelpm.model.dialects import ROLE, TITLE
 from modelpm.model.go_json import encode
 from modelpm.model.parts import Part
 from modelpm.model.roles import Role
@@ -19,12 +19,9 @@ from modelpm.model.write_ollama import OLLAMA
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest
 
-__all__ = ["FORMATS", "ROLE", "About", "Blueprint", "Written", "homeless", "write"]
+__all__ = ["FORMATS", "Written", "homeless", "write"]
 
 FORMATS: Mapping[str, Format] = {each.name: each for each in (MODELPACK, OLLAMA, DOCKER)}
-
-ROLE = "dev.modelpm.role"
-"""The annotation that tells what a file is for: most formats have no word for it."""
 
 _PATH = "org.cncf.model.filepath"
 _METADATA = "org.cncf.model.file.metadata+json"
