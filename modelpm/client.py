@@ -260,7 +260,7 @@ class Client:
         chosen = told
         for _ in range(MAX_NESTING):
             manifest = read_manifest(source, chosen)
-            if manifest.config is not None:
+            if not manifest.is_index:
                 if not self.store.exists(chosen):
                     Model.read(manifest, source)  # before a weight moves: is it a model at all?
                 return chosen

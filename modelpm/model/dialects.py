@@ -252,19 +252,20 @@ def recognise(manifest: Manifest) -> Dialect:
     Any of artifact type, config type and layer types is enough, because writers forget some.
     The row ORAS may still turn out to hold no model: `Model.read` looks into the layers.
     """
-    if manifest.config is None:
+    if manifest.is_index:
         raise ModelError("an index holds models, but is none: choose one of its children")
+    config_type = manifest.config.media_type if manifest.config is not None else ""
     for dialect in DIALECTS:
         if (
             manifest.artifact_type in dialect.artifact_types
-            or manifest.config.media_type in dialect.config_types
+            or config_type in dialect.config_types
             or any(layer.media_type.startswith(dialect.layer_prefixes) for layer in manifest.layers)
         ):
             return dialect
     titles = (layer.annotations.get(TITLE, "") for layer in manifest.layers)
     if any(title.lower().endswith((".gguf", ".safetensors")) for title in titles):
         return ORAS
-    stranger = _stranger(manifest, manifest.config)
+    stranger = _stranger(manifest, config_type)
     if stranger is not None:
         raise ModelError(f"{manifest.digest} is {stranger}, not a model")
     return ORAS
@@ -313,9 +314,9 @@ def _machine() -> str:
     return names.get(machine, machine)
 
 
-def _stranger(manifest: Manifest, config: Descriptor) -> str | None:
+def _stranger(manifest: Manifest, config_type: str) -> str | None:
     layers = (layer.media_type for layer in manifest.layers[:1])
-    told = [manifest.artifact_type or "", *layers, config.media_type]
+    told = [manifest.artifact_type or "", *layers, config_type]
     for start, what in _STRANGERS:
         if any(text.startswith(start) for text in told):
             return what

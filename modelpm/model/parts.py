@@ -218,9 +218,17 @@ def _config_names(manifest: Manifest, fetcher: Fetcher) -> Mapping[str, str]:
 
 
 def _topmost(files: Sequence[_File]) -> list[_File]:
-    """Of several files of one name in an image the last: its layer lies over the others."""
+    """What can be seen of an image: of several files of one name the last, which lies on top.
+
+    Where files are known, a layer that nothing could be taken out of is empty, and is left out.
+    """
     last = {file.name: index for index, file in enumerate(files)}
-    return [file for i, file in enumerate(files) if not file.name or last[file.name] == i]
+    known = not all(file.is_archive for file in files)
+    return [
+        file
+        for index, file in enumerate(files)
+        if not (known and file.is_archive) and (not file.name or last[file.name] == index)
+    ]
 
 
 def _by_magic(

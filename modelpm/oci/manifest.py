@@ -1,7 +1,8 @@
 """The grammar of manifests: raw bytes kept for ever, read strictly beside them.
 
 Source: OCI image spec 1.1, manifest.md and image-index.md; Docker's image manifest version 2,
-schema 2, which has the same shape. Limits: 4 MiB, JSON depth 32, 10,000 entries.
+schema 2, which has the same shape; the artifact manifest of the spec's release candidates, which
+was withdrawn, and has `blobs` and no config. Limits: 4 MiB, JSON depth 32, 10,000 entries.
 """
 
 import json
@@ -27,9 +28,10 @@ OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
 IMAGE_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
-MANIFEST_TYPES = IMAGE_TYPES | INDEX_TYPES
+MANIFEST_TYPES = IMAGE_TYPES | INDEX_TYPES | {OCI_ARTIFACT}
 
 _FOREIGN = ("application/vnd.docker.image.rootfs.foreign.", "nondistributable")
 
@@ -54,7 +56,8 @@ class Child:
 class Manifest:
     """An image manifest or an index, with the exact bytes that it was read from.
 
-    An image manifest has a `config` and `layers`; an index has `children`. Never both.
+    An image manifest has a `config` and `layers`; an index has `children`. Never both. A withdrawn
+    artifact manifest has `layers` only.
     """
 
     raw: bytes = field(repr=False)
@@ -75,15 +78,18 @@ class Manifest:
         """
         document = _load(raw)
         kind = _media_type(document, media_type)
-        if document.get("schemaVersion") != 2:
+        is_artifact = kind == OCI_ARTIFACT
+        if not is_artifact and document.get("schemaVersion") != 2:
             raise InvalidManifestError("the manifest's schemaVersion is not 2")
         is_index = kind in INDEX_TYPES
-        alien = ("config", "layers") if is_index else ("manifests",)
+        alien = [] if is_index else ["manifests"]
+        alien += [] if kind in IMAGE_TYPES else ["config", "layers"]
         if any(key in document for key in (*alien, "fsLayers")):
             raise InvalidManifestError("the manifest is ambiguous: an image and an index at once")
         children = _children(document) if is_index else ()
-        config = None if is_index else Descriptor.from_json(document.get("config"))
-        layers = () if is_index else _layers(document)
+        has_config = kind in IMAGE_TYPES
+        config = Descriptor.from_json(document.get("config")) if has_config else None
+        layers = () if is_index else _layers(document, "blobs" if is_artifact else "layers")
         subject = document.get("subject")
         manifest = cls(
             raw=raw,
@@ -111,9 +117,13 @@ class Manifest:
     @property
     def successors(self) -> tuple[Descriptor, ...]:
         """All that this manifest needs, leaves first within it: config, layers or children."""
-        if self.config is None:
-            return tuple(child.descriptor for child in self.children)
-        return (self.config, *self.layers)
+        config = () if self.config is None else (self.config,)
+        return (*config, *self.layers, *(child.descriptor for child in self.children))
+
+    @property
+    def is_index(self) -> bool:
+        """Whether this lists manifests rather than content."""
+        return self.media_type in INDEX_TYPES
 
     @property
     def size(self) -> int:
@@ -199,8 +209,8 @@ def _entries(document: dict[str, object], key: str) -> list[object]:
     return entries
 
 
-def _layers(document: dict[str, object]) -> tuple[Descriptor, ...]:
-    layers = tuple(map(Descriptor.from_json, _entries(document, "layers")))
+def _layers(document: dict[str, object], key: str) -> tuple[Descriptor, ...]:
+    layers = tuple(map(Descriptor.from_json, _entries(document, key)))
     for layer in layers:
         if any(mark in layer.media_type for mark in _FOREIGN):
             raise InvalidManifestError(f"{layer.digest} is a foreign layer; refused")

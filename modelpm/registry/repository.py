@@ -28,6 +28,7 @@ from modelpm.oci.manifest import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
     INDEX_TYPES,
+    OCI_ARTIFACT,
     OCI_INDEX,
     OCI_MANIFEST,
     Manifest,
@@ -38,7 +39,7 @@ from modelpm.registry.client import RegistryClient, is_success
 from modelpm.registry.download import Download
 from modelpm.registry.stream import BlobStream
 
-_ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}"
+_ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}, {OCI_ARTIFACT}"
 _KEPT = 16
 _NO_SUCH_API = frozenset({200, 400, 404, 405, 406, 501})
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")

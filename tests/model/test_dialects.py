@@ -1,14 +1,18 @@
 """The table of dialects: which row a manifest is in, and which child of an index is the model."""
 
+import json
+
 import pytest
 
 from modelpm.errors import ModelError, NotFoundError
 from modelpm.model.dialects import (
     DIALECTS,
     DOCKER_AI,
+    IMAGE,
     KITOPS,
     MODELPACK,
     OLLAMA,
+    OMLMD,
     ORAS,
     Dialect,
     Role,
@@ -16,7 +20,7 @@ from modelpm.model.dialects import (
     recognise,
 )
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.oci.manifest import OCI_INDEX, Manifest
+from modelpm.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
 from tests.model.artifacts import EMPTY, OCTETS, image, index
 
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -51,7 +55,10 @@ def manifest(config: str, *layers: str, artifact_type: str | None = None) -> Man
         (manifest(EMPTY, f"{CNCF}.weight.v1.raw"), MODELPACK),
         (manifest(f"{CNCF}.config.v1+json"), MODELPACK),
         (manifest(f"{KIT}.config.v1+json", f"{KIT}.model.v1.tar"), KITOPS),
+        (manifest("application/x-config", "application/x-mlmodel"), OMLMD),
+        (manifest(EMPTY, OCTETS, artifact_type="application/x-mlmodel"), OMLMD),
         (manifest(EMPTY, OCTETS, artifact_type="application/vnd.unknown.artifact.v1"), ORAS),
+        (image(leaf(OCI_CONFIG), [leaf(OCTETS, **{TITLE: "a.safetensors"})]), ORAS),
         (manifest("application/vnd.unknown.config.v1+json", OCTETS), ORAS),
         (image(leaf(OCI_CONFIG), [leaf(OCTETS, **{TITLE: "Model.GGUF"})]), ORAS),
     ],
@@ -74,6 +81,10 @@ def test_a_manifest_is_recognised(artifact: Manifest, dialect: Dialect) -> None:
         (manifest("application/vnd.cncf.helm.config.v1+json", OCTETS), "Helm chart"),
         (manifest("application/vnd.wasm.config.v0+json", "application/wasm"), "WebAssembly"),
         (manifest(EMPTY, "application/spdx+json"), "bill of materials"),
+        (
+            manifest(EMPTY, OCTETS, artifact_type="application/vnd.palan.runtime.v1+json"),
+            "a runtime",
+        ),
         (manifest(EMPTY, "application/vnd.in-toto+json"), "attestation"),
     ],
 )
@@ -126,6 +137,11 @@ def test_an_index_is_no_model() -> None:
         (MODELPACK, OCTETS, "LICENCE.txt", Role.LICENSE),
         (KITOPS, f"{KIT}.model.v1.tar+gzip", "", Role.WEIGHTS),
         (KITOPS, f"{KIT}.modelpart.v1.tar", "", Role.OTHER),
+        (KITOPS, f"{KIT}.modelpart.v1.tar", "mmproj.gguf", Role.PROJECTOR),
+        (KITOPS, f"{KIT}.dataset.v1.tar", "a.gguf", Role.OTHER),
+        (OMLMD, "application/x-mlmodel", "model.json", Role.WEIGHTS),
+        (OMLMD, "application/x-config", "model_metadata.omlmd.json", Role.CONFIG),
+        (IMAGE, "application/vnd.oci.image.layer.v1.tar", "model.joblib", Role.WEIGHTS),
         (ORAS, "application/vnd.oci.image.layer.v1.tar", "model.gguf", Role.WEIGHTS),
         (ORAS, OCTETS, "notes.md", Role.DOCUMENT),
         (ORAS, OCTETS, "", Role.OTHER),
@@ -135,8 +151,60 @@ def test_a_layer_has_its_role(dialect: Dialect, media_type: str, name: str, role
     assert dialect.role(leaf(media_type), name) is role
 
 
+@pytest.mark.parametrize(
+    ("dialect", "media_type", "name", "role"),
+    [
+        (KITOPS, f"{KIT}.model.v1.tar", "tiny/config.json", Role.CONFIG),
+        (KITOPS, f"{KIT}.model.v1.tar", "tiny/model.safetensors", Role.WEIGHTS),
+        (KITOPS, f"{KIT}.model.v1.tar", "tiny/vocabulary", Role.WEIGHTS),
+        (KITOPS, f"{KIT}.docs.v1.tar", "COPYING", Role.LICENSE),
+        (KITOPS, f"{KIT}.code.v1.tar", "config.json", Role.OTHER),
+        (DOCKER_AI, f"{DOCKER}.vllm.config.tar", "tokenizer.json", Role.TOKENIZER),
+    ],
+)
+def test_a_file_among_others_is_told_by_its_name(
+    dialect: Dialect, media_type: str, name: str, role: Role
+) -> None:
+    assert dialect.role(leaf(media_type), name, alone=False) is role
+
+
+UNPACK = {"io.deis.oras.content.unpack": "true"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "layer", "packed"),
+    [
+        (MODELPACK, leaf(f"{CNCF}.weight.v1.raw"), False),
+        (MODELPACK, leaf(f"{CNAI}.weight.v1.tar"), True),
+        (MODELPACK, leaf(f"{CNCF}.weight.v1.tar+zstd"), True),
+        (DOCKER_AI, leaf(f"{DOCKER}.dir.tar"), True),
+        (DOCKER_AI, leaf(f"{DOCKER}.gguf.v3"), False),
+        (OLLAMA, leaf(f"{OLLAMA_LAYER}.model"), False),
+        (ORAS, leaf("application/vnd.oci.image.layer.v1.tar"), False),
+        (ORAS, leaf("application/vnd.oci.image.layer.v1.tar+gzip"), True),
+        (ORAS, leaf(OCTETS, **UNPACK), True),
+        (IMAGE, leaf("application/vnd.docker.image.rootfs.diff.tar.gzip"), True),
+    ],
+)
+def test_archives_are_told_by_type_and_mark(
+    dialect: Dialect, layer: Descriptor, packed: bool
+) -> None:
+    assert dialect.is_packed(layer) is packed
+
+
+def test_an_index_of_models_has_no_need_of_marks() -> None:
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "artifactType": f"{KIT}.index.v1+json",
+        "manifests": [leaf(OCI_MANIFEST).to_json()],
+    }
+    kits = Manifest.parse(json.dumps(document).encode())
+    assert choose(kits, "arm64") == kits.children[0].descriptor
+
+
 def test_rows_have_names_of_their_own() -> None:
-    names = [dialect.name for dialect in (*DIALECTS, ORAS)]
+    names = [dialect.name for dialect in (*DIALECTS, IMAGE, ORAS)]
     assert len(set(names)) == len(names)
 
 

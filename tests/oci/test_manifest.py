@@ -16,6 +16,7 @@ from modelpm.oci.manifest import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_ENTRIES,
+    OCI_ARTIFACT,
     OCI_INDEX,
     OCI_MANIFEST,
     Manifest,
@@ -72,6 +73,22 @@ def test_an_index_has_children(kind: str) -> None:
     assert manifest.layers == ()
     assert [child.platform for child in manifest.children] == [Platform("linux", "amd64"), None]
     assert [desc.media_type for desc in manifest.successors] == [OCI_MANIFEST, OCI_INDEX]
+
+
+def test_a_withdrawn_artifact_manifest_has_blobs_and_no_config() -> None:
+    manifest = parse({"mediaType": OCI_ARTIFACT, "artifactType": "x/y", "blobs": [blob("a")]})
+    assert (manifest.config, manifest.children, manifest.is_index) == (None, (), False)
+    assert manifest.successors == manifest.layers
+    assert [layer.size for layer in manifest.layers] == [1]
+    assert is_manifest(manifest.descriptor)
+
+
+@pytest.mark.parametrize("alien", ["config", "layers", "manifests"])
+def test_a_withdrawn_artifact_manifest_is_nothing_else(alien: str) -> None:
+    with pytest.raises(InvalidManifestError, match="ambiguous"):
+        parse({"mediaType": OCI_ARTIFACT, "blobs": [], alien: []})
+    with pytest.raises(InvalidManifestError, match="no list of blobs"):
+        parse({"mediaType": OCI_ARTIFACT})
 
 
 def test_the_bytes_are_kept_as_they_came() -> None:

@@ -56,7 +56,7 @@ def test_resolving_and_fetching_is_one_request(bench: Bench) -> None:
     assert [request.method for request in registry.log] == ["GET"]
     accept = registry.log[0].headers["accept"].split(", ")
     assert accept[:2] == [OCI_MANIFEST, DOCKER_MANIFEST]
-    assert len(accept) == 4
+    assert len(accept) == 5
 
 
 def test_a_manifest_that_is_no_longer_kept_is_fetched_and_verified(bench: Bench) -> None:
