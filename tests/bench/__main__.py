@@ -20,7 +20,7 @@ from pathlib import Path
 from docker_registry import unavailable
 
 import modelpm
-from tests.bench import downloads, interruptions, local, peers
+from tests.bench import creating, downloads, interruptions, local, peers
 from tests.bench.measure import SUBJECT, Figure, Missing, Place, Row, RunError
 
 
@@ -40,6 +40,7 @@ CASES = {
     "gate": Case(local.gate, 10),
     "first-token": Case(local.first_token, 10),
     "pull-again": Case(local.pull_again, 10),
+    "create": Case(creating.create, 3, 4096),
     "many": Case(downloads.many, 5, 12.5),
     "pull": Case(downloads.pull, 5, 2048),
     "one-stream": Case(downloads.connections, 5, 2048),
