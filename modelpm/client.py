@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from modelpm.comparing import Difference
     from modelpm.creating import Wish
     from modelpm.exporting import Exported
+    from modelpm.foreign.found import Found
     from modelpm.model.modelfile import Modelfile
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
@@ -200,6 +201,34 @@ class Client:
         return exporting.export(
             self.store, self.get(name), Path(folder), how, replace=replace, observe=self._observe
         )
+
+    def foreign(self, program: str, folder: Path | str) -> "tuple[Found, ...]":
+        """The models that another program keeps in a folder, by name; nothing is read of weights.
+
+        `program` is `ollama`, `hf` (the cache of huggingface_hub) or `lmstudio`. Raises
+        NotFoundError where the folder holds none of it, and StoreError.
+        """
+        from modelpm import importing  # noqa: PLC0415 - lazy: start-up time
+
+        return importing.find(program, Path(folder))
+
+    def import_(self, found: "Found", name: str = "") -> Installed:
+        """Take in a model that another program keeps, by reflink or hard link where that can be.
+
+        Its name here is `found.reference` unless another is given. Nothing of the other program's
+        is changed. Raises ModelError for what is no whole model, DigestMismatchError for damage,
+        InvalidReferenceError where it needs a name, StoreError where the name is taken.
+        """
+        from modelpm import importing  # noqa: PLC0415 - lazy: start-up time
+
+        wanted = name or found.reference
+        if not wanted:
+            raise InvalidReferenceError(f"{found.name!r} is no name here (try: --as NAME)")
+        reference = self.reference(wanted)
+        if reference.digest is not None:
+            raise InvalidReferenceError(f"{name}: an imported model gets a tag, not a digest")
+        importing.take_in(self.store, found, reference.name, self._observe)
+        return self.get(reference.name)
 
     def diff(self, before: str, after: str) -> "Difference":
         """What two models share and what not. Raises NotFoundError, and ModelError for no model."""

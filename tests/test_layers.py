@@ -28,7 +28,7 @@ STOREYS = [
         "modelpm.runner",
     },
     {"modelpm.project"},
-    {"modelpm.installed", "modelpm.remotes"},
+    {"modelpm.installed", "modelpm.remotes", "modelpm.foreign"},
     {
         "modelpm.session",
         "modelpm.comparing",

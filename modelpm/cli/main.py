@@ -6,6 +6,7 @@ raises ends here, and only here the program exits.
 
 import contextlib
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -33,11 +34,12 @@ COMMANDS = {
     "cp": "Give a model a second name.",
     "prune": "Delete what no name needs.",
     "export": "Write the files of a model into a folder.",
+    "import": "Take in models that Ollama, Hugging Face or LM Studio keep here.",
     "diff": "Tell what two models share, and what not.",
     "path": "Print the path of a model's weights, verified.",
     "completion": "Print the completion script for a shell.",
 }
-"""Each is a module of this name in `commands`, whose `command` it is."""
+"""Each is a module of this name in `commands`, whose `command` it is; `import_` for `import`."""
 
 ALIASES = {"ls": "list", "tag": "cp"}
 
@@ -63,7 +65,7 @@ class Program(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"{_PACKAGE}.{name}")
+        module = importlib.import_module(f"{_PACKAGE}.{name}{'_' * keyword.iskeyword(name)}")
         command: click.Command = module.command
         return command
 

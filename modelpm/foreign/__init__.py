@@ -1,0 +1,1 @@
+"""What other programs keep on this machine: read, never written."""
