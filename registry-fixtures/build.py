@@ -39,9 +39,9 @@ __all__ = [
 HERE = Path(__file__).resolve().parent
 
 LAYOUTS: Mapping[str, Callable[[], Artifact]] = {
-    name: writer.make for name, writer in WRITERS.items() if writer.plain and writer.runs
+    name: writer.make for name, writer in WRITERS.items() if writer.runs
 }
-"""Those whose layers are the files themselves, with the one GGUF as their weights."""
+"""Those with the one GGUF as their weights, as it is or in an archive."""
 
 
 def build(out: Path) -> None:

@@ -11,7 +11,7 @@ import writers_artifacts as artifacts
 import writers_images as images
 from artifact import Artifact
 from gguf_writer import tiny_llama
-from tiny import CONFIG_JSON, GGUF, JINJA_TEMPLATE, LICENSE, Files, sharded
+from tiny import GGUF, JINJA_TEMPLATE, LICENSE, Files, sharded
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ WRITERS: Mapping[str, Writer] = {
     "docker-ai-unnamed": Writer(artifacts.docker_ai_unnamed, _UNNAMED),
     "docker-ai-files": Writer(
         artifacts.docker_ai_files,
-        sharded() | {"extra/config.json": ("config", CONFIG_JSON)},
+        sharded() | {"extra/config.json": ("config", artifacts.EXTRA)},
         plain=False,
     ),
     "docker-cncf": Writer(

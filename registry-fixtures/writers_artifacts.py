@@ -46,6 +46,7 @@ PROJECTOR = tiny_llama(name="projector", tied=True)[:4096]
 """Begins as a GGUF does; no engine of ours loads one."""
 OTHER_WEIGHTS = tiny_llama(name="other")
 BUNDLE = b"a bundle of tools\n"
+EXTRA = b'{"pooling":"mean"}'
 
 _KINDS = {
     "weights": "weight",
@@ -166,7 +167,7 @@ def docker_ai_files() -> Artifact:
     """Config v0.2 as it is meant: a layer a file, and a folder as an archive."""
     files = {name: content for name, (_, content) in sharded().items()}
     kinds = {name: "safetensors" if name in SHARDS else "model.file" for name in files}
-    folder = tar([Member("extra/", kind="5"), Member("extra/config.json", CONFIG_JSON)])
+    folder = tar([Member("extra/", kind="5"), Member("extra/config.json", EXTRA)])
     files["extra"], kinds["extra"] = folder, "dir.tar"
     told = {"format": "safetensors", "parameters": PARAMETERS, "architecture": "llama"}
     config = compact({"config": told, "descriptor": {"created": CREATED}})

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import build
 import pytest
-from artifact import described, image
+from artifact import Artifact, compact, described, digest_of, image
 from gguf_writer import tiny_llama
 from registry import Registry
+from tiny import safetensors
 
 import modelpm
 from modelpm.client import Client
@@ -21,7 +22,9 @@ from modelpm.errors import (
     NotFoundError,
     StoreError,
 )
+from modelpm.model.dialects import TITLE
 from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import OCI_ARTIFACT
 from modelpm.oci.reference import Reference
 from modelpm.store.index import REF_NAME
 
@@ -167,6 +170,48 @@ def test_a_container_image_is_refused_before_a_layer_moves(
     assert len(blobs) == 2  # the config's labels, and how the layer begins
     assert not client.store.exists(Descriptor.of(bytes(1024), "x/y"))
     assert client.list() == ()
+
+
+def test_one_of_several_models_is_chosen(client: Client, loopback: Registry) -> None:
+    loopback.content.add("library/two", "latest", build.WRITERS["modelpack-two"].make())
+    assert client.pull("two#tiny").path.read_bytes() == tiny_llama()
+    assert client.get("two#other.gguf").part == "other.gguf"
+    assert client.get("two#other").path.read_bytes() == tiny_llama(name="other")
+    assert client.get("two#other").name == client.get("two").name
+    with pytest.raises(ModelError, match=r"NAME#other\.gguf"):
+        _ = client.get("two").path
+    for verb in (lambda: client.remove(["two#tiny"]), lambda: client.copy("two#tiny", "one")):
+        with pytest.raises(InvalidReferenceError):
+            verb()
+    assert [model.short_name for model in client.list()] == ["two:latest"]
+
+
+def test_weights_that_are_cut_off_have_no_path(client: Client, loopback: Registry) -> None:
+    whole = safetensors("a", "b")
+    for name, content in (("whole", whole), ("cut", whole[:-1])):
+        config = b"{}"
+        layer = described("application/x-mlmodel", content, annotations={TITLE: "m.safetensors"})
+        artifact = image(described("application/x-config", config), [layer], [config, content])
+        loopback.content.add(f"library/{name}", "latest", artifact)
+        client.pull(name)
+    assert client.get("whole").path.read_bytes() == whole
+    with pytest.raises(ModelError, match=r"m.safetensors is no sound .* the file is cut off"):
+        _ = client.get("cut").path
+
+
+def test_a_withdrawn_artifact_manifest_is_pulled(client: Client, loopback: Registry) -> None:
+    weights = tiny_llama()
+    told = {"org.cncf.model.filepath": "model.gguf"}
+    kind = "application/vnd.cncf.model.manifest.v1+json"
+    blob = described("application/octet-stream", weights, annotations=told)
+    document = {"mediaType": OCI_ARTIFACT, "artifactType": kind, "blobs": [blob]}
+    artifact = Artifact(compact(document), OCI_ARTIFACT, {digest_of(weights): weights}, kind)
+    loopback.content.add("library/old", "latest", artifact)
+    model = client.pull("old")
+    assert model.path.read_bytes() == weights
+    assert [part.name for part in model.parts] == ["model.gguf"]
+    assert client.store.check() == []
+    assert not client.garbage()
 
 
 def test_what_is_not_there_is_not_found(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import filecmp
+import gzip
 import hashlib
 import http.client
 import io
@@ -11,6 +12,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import urllib.error
@@ -22,22 +24,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import archives
 import bad
 import build
 import pytest
+import zstandard
 from artifact import Artifact
 from certificates import Authority
 from gguf_writer import tiny_llama
 from ollama_artifacts import go_json, read_modelfile
 from registry import OLLAMA_QUIRKS, Basic, Bearer, Content, Registry, Sink, TokenServer
+from writers_artifacts import palan_signature
 
 from modelpm import errors
-from modelpm.content import all_successors, walk
+from modelpm.content import all_successors, read_manifest, walk
 from modelpm.model.dialects import choose
 from modelpm.model.gguf import Header
 from modelpm.model.model import Model
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest
+from tests.model.archives import Unpacking
 
 FIXTURES = Path(build.__file__).parent
 BLOB = bytes(range(256)) * 40
@@ -63,10 +69,10 @@ def differences(comparison: "filecmp.dircmp[str]") -> list[str]:
     return found + changed + failed
 
 
-@pytest.mark.parametrize("name", build.LAYOUTS)
-def test_a_layout_holds_a_whole_artifact_with_the_shared_weights(name: str) -> None:
-    artifact = build.LAYOUTS[name]()
-    weights = Descriptor.of(tiny_llama(), "x/y").digest
+@pytest.mark.parametrize("name", build.WRITERS)
+def test_a_layout_holds_a_whole_artifact(name: str) -> None:
+    writer = build.WRITERS[name]
+    artifact = writer.make()
     digests = set()
     for _, manifest in walk(Held(artifact), root(artifact), all_successors):
         for successor in manifest.successors:
@@ -74,7 +80,86 @@ def test_a_layout_holds_a_whole_artifact_with_the_shared_weights(name: str) -> N
             assert Descriptor.of(content, "x/y").digest == successor.digest
             assert len(content) == successor.size
             digests.add(successor.digest)
-    assert weights in digests
+    files = {Descriptor.of(content, "x/y").digest for _, content in writer.files.values()}
+    assert (files <= digests) is writer.plain
+    assert sum(map(len, artifact.all_blobs.values())) < 2**18
+
+
+@pytest.mark.parametrize("name", build.WRITERS)
+def test_every_writer_is_read(name: str) -> None:
+    """Pulled from a registry nothing is unpacked yet; in a store each file is a part."""
+    writer = build.WRITERS[name]
+    manifest, memory = held(writer.make())
+    while manifest.is_index:
+        manifest = read_manifest(memory, choose(manifest, "amd64"))
+    assert str(manifest.digest) == writer.model().digest
+    before = Model.read(manifest, memory)
+    assert len(before.parts) == len(manifest.layers)
+    assert any(part.is_archive for part in before.parts) is not writer.plain
+    model = Model.read(manifest, memory, memory.unpacked)
+    found = {
+        part.name: (part.role.value, memory.content[part.descriptor.digest]) for part in model.parts
+    }
+    assert list(found.items()) == list(writer.files.items())
+    assert not any(part.is_archive for part in model.parts)
+    if writer.runs:
+        assert memory.content[model.weights.descriptor.digest] == tiny_llama()
+    if writer.plain:
+        assert before.parts == model.parts
+
+
+def held(artifact: Artifact) -> tuple[Manifest, Unpacking]:
+    """An artifact's manifest, and all that it names where archives are looked into."""
+    memory = Unpacking()
+    for content in artifact.all_blobs.values():
+        memory.put(content, "x/y")
+    return Manifest.parse(artifact.manifest, artifact.media_type), memory
+
+
+def test_writers_tell_the_same_facts() -> None:
+    told = {}
+    for name, writer in build.WRITERS.items():
+        manifest, memory = held(writer.model())
+        told[name] = Model.read(manifest, memory).facts
+    families = {facts.family for facts in told.values()}
+    quantizations = {facts.quantization for facts in told.values()}
+    assert (families, quantizations) == ({"llama", None}, {build.QUANTIZATION, None})
+    assert {name for name, facts in told.items() if facts.context_length} == {
+        "docker-ai",
+        "docker-ai-unnamed",
+        "palan",
+    }
+    licensed = {name for name, facts in told.items() if facts.license == "Apache-2.0"}
+    assert {"kitops", "kitops-old", "modelpack-tar", "palan"} < licensed
+
+
+def test_a_signature_of_a_model_is_no_model() -> None:
+    manifest, memory = held(palan_signature())
+    with pytest.raises(errors.ModelError, match="is a signature, not a model"):
+        Model.read(manifest, memory)
+
+
+def test_archives_are_what_they_say() -> None:
+    content = bytes(range(256)) * 1_000
+    assert gzip.decompress(archives.gzip(content)) == content
+    assert gzip.decompress(archives.gzip(b"")) == b""
+    unzstd = zstandard.ZstdDecompressor()
+    assert unzstd.decompress(archives.zstd(content)) == content
+    assert unzstd.decompress(archives.zstd(b"")) == b""
+    members = [
+        archives.Member("a/", kind=archives.FOLDER),
+        archives.Member("a/b", content, owner=1000, time=7),
+        archives.Member("c", kind=archives.SYMLINK, target="a/b"),
+    ]
+    with tarfile.open(fileobj=io.BytesIO(archives.tar(members))) as archive:
+        found = {member.name: member for member in archive}
+        assert list(found) == ["a", "a/b", "c"]
+        stream = archive.extractfile("a/b")
+        assert stream is not None
+        assert stream.read() == content
+    assert found["a"].isdir()
+    assert (found["a/b"].uid, found["a/b"].mtime) == (1000, 7)
+    assert found["c"].linkname == "a/b"
 
 
 def test_the_tiny_model_is_what_the_configurations_say(tmp_path: Path) -> None:
