@@ -117,7 +117,6 @@ def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> N
         how = archive.packing(_head(stream))
     if how is None:
         return
-    observe(Step("unpacking", str(layer.digest), (layer,)))
 
     @contextlib.contextmanager
     def opened() -> Iterator[BinaryIO]:
@@ -128,7 +127,12 @@ def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> N
                 yield cast("BinaryIO", archive.decompressed(stream, how, layer.size))
 
     limit = layer.size if how == "tar" else archive.unpacked_limit(layer.size)
-    found = _survey(opened, layer, limit, below)
+    with opened() as stream:
+        is_tar = archive.packing(_head(stream)) == "tar"
+    if not is_tar and not layer.media_type.endswith(_ONE_FILE):
+        return
+    observe(Step("unpacking", str(layer.digest), (layer,)))
+    found = _survey(opened, limit, below, is_tar=is_tar)
     if found is None:
         return
     files = [file for _, file in found]
@@ -143,16 +147,12 @@ def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> N
 
 
 def _survey(
-    opened: Open, layer: Descriptor, limit: int, below: str
+    opened: Open, limit: int, below: str, *, is_tar: bool
 ) -> list[tuple[Member, Packed]] | None:
-    """Each file with its digest; None for what is no archive, or has too many files.
+    """Each file with its digest; None where there are too many of them.
 
-    All of it is read before any of it is kept, so nothing of a bad one ever is.
+    All of it is read before any of it is kept, so nothing of a bad archive ever is.
     """
-    with opened() as stream:
-        is_tar = archive.packing(_head(stream)) == "tar"
-    if not is_tar and not layer.media_type.endswith(_ONE_FILE):
-        return None
     found: list[tuple[Member, Packed]] = []
     names = 0
     with opened() as stream:
