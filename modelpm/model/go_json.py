@@ -65,9 +65,8 @@ def _float(value: float) -> str:
     if not math.isfinite(value):
         raise ModelError(f"{value} cannot be written as JSON")
     if value and not 1e-6 <= abs(value) < 1e21:
-        digits, _, exponent = f"{value!r}".partition("e")
-        if exponent:
-            return f"{digits.removesuffix('.0')}e{int(exponent):+d}"
+        digits, _, exponent = repr(value).partition("e")
+        return f"{digits}e{int(exponent):+d}"
     text = repr(value)
     if "e" in text:
         text = _plain(text)

@@ -65,7 +65,7 @@ def write(blueprint: Blueprint, form: Format) -> Written:
 
     Raises ModelError for a model without weights, or one that the format cannot hold.
     """
-    parts = [part for part in blueprint.parts if form.media_type(part) is not None]
+    parts = [_named(part) for part in blueprint.parts if form.media_type(part) is not None]
     if not any(part.role is Role.WEIGHTS for part in parts):
         raise ModelError(f"nothing that is left has weights that the format {form.name} can hold")
     parts.sort(key=lambda part: _ORDER[part.role])
@@ -86,6 +86,14 @@ def homeless(blueprint: Blueprint, form: Format) -> list[str]:
         f"{part.name} ({part.role})" for part in blueprint.parts if form.media_type(part) is None
     ]
     return files + [word for word in blueprint.words if word not in form.words]
+
+
+def _named(part: Part) -> Part:
+    """The part with a name by which readers without an eye for roles know what it is."""
+    if part.role is not Role.PROJECTOR or "mmproj" in part.name.lower():
+        return part
+    folder, slash, name = part.name.rpartition("/")
+    return replace(part, name=f"{folder}{slash}mmproj-{name}")
 
 
 def _layers(parts: list[Part], form: Format) -> Iterator[Descriptor]:
