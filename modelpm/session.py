@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from modelpm.errors import RunnerError
 from modelpm.installed import Installed
 from modelpm.model import template
 from modelpm.model.chat_formats import from_jinja
@@ -65,6 +66,11 @@ class Session:
     ) -> chat.Conversation:
         parts = model.model
         path = model.path
+        if len(parts.shards) > 1:
+            raise RunnerError(
+                f"{model.short_name}: the weights are {len(parts.shards)} files, and the engine "
+                "loads one (modelpm export gives them to engines that load several)"
+            )
         header = Header.read(path)
         facts = facts_of(header, path, model.short_name)
         ctransformers.check(facts)

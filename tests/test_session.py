@@ -71,6 +71,13 @@ def test_every_dialect_runs(name: str, client: Client, loopback: Registry) -> No
         assert session.finished.answer_tokens > 0
 
 
+def test_weights_in_several_files_are_not_run(client: Client, loopback: Registry) -> None:
+    loopback.content.add("library/two", "latest", build.WRITERS["modelpack-shards"].make())
+    client.pull("two")
+    with pytest.raises(RunnerError, match="the weights are 2 files, and the engine loads one"):
+        client.open("two")
+
+
 def test_an_answer_is_stopped(client: Client) -> None:
     client.pull("llama2")
     parameters = {"temperature": 1.5, "num_predict": 400, "stop": []}
