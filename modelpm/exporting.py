@@ -24,7 +24,7 @@ from typing import BinaryIO
 from modelpm.content import Moved, Observer, Settled, Step, ignore, verify_digest, verify_size
 from modelpm.errors import ModelError, StoreError
 from modelpm.installed import Installed
-from modelpm.model import modelfile
+from modelpm.model import knowledge, modelfile
 from modelpm.model.model import Model, Part, Role
 from modelpm.model.names import unique_names
 from modelpm.oci.descriptor import Descriptor, Digest
@@ -37,9 +37,15 @@ _CHUNK = 2**20
 _TOLD = 2**23
 _LARGE = 2**20
 _MAX_STEM = 50
-_LINKED = frozenset({Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER})
-_ENGINE_TEXTS = frozenset({Role.SYSTEM, Role.PARAMETERS, Role.MESSAGES, Role.ADAPTER})
+_LINKED = frozenset({Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFT})
+_ENGINE_TEXTS = frozenset({Role.SYSTEM, Role.PARAMETERS, Role.MESSAGES, Role.ADAPTER, Role.DRAFT})
 """What no engine reads from a file of its own: only a Modelfile tells it."""
+
+_COMPANIONS = (
+    (Role.PROJECTOR, "FROM"),
+    (Role.ADAPTER, "ADAPTER"),
+    (Role.DRAFT, "DRAFT"),
+)
 
 _EXCHANGE = 2
 _AT_CWD = -100
@@ -51,7 +57,7 @@ class Way(StrEnum):
     COPY = "copy"
     """A reflink or a copy: nothing that happens to it reaches the store."""
     LINK = "link"
-    """The weights are a reflink or a hard link: they take no room, and are read-only."""
+    """The weights are a second name of the store's file."""
     SYMLINK = "symlink"
     """The weights are a symbolic link, good for as long as the store keeps the model."""
 
@@ -88,7 +94,7 @@ def export(
     """
     model = installed.model
     for part in model.parts:
-        if part.packed_in is not None and part.packed_in.digest == part.descriptor.digest:
+        if part.is_archive:
             raise ModelError(f"{part.name} is in an archive that was not opened; nothing was done")
     with _refusing(folder):
         folder = _checked(folder, store.root, replace=replace)
@@ -263,18 +269,17 @@ def _checked(folder: Path, store: Path, *, replace: bool) -> Path:
 def _modelfile(model: Model) -> bytes | None:
     """What makes the same model of the exported files, where files alone do not."""
     try:
-        has_texts = any(part.role in _ENGINE_TEXTS for part in model.parts) or model.template
-        if not has_texts:
+        words = knowledge.engine_words(model)
+        is_wanted = words or any(part.role in _ENGINE_TEXTS for part in model.parts)
+        if not (is_wanted or model.template):
             return None
         commands = list(modelfile.describe(model, f"./{model.weights.name}").commands)
-        for role, instruction in ((Role.PROJECTOR, "FROM"), (Role.ADAPTER, "ADAPTER")):
-            for part in model.parts:
-                command = modelfile.Command(instruction, f"./{part.name}")
-                if part.role is role and command not in commands:
-                    commands.append(command)
-        text = modelfile.render(modelfile.Modelfile(tuple(commands)))
-        return text.encode()
-    except ModelError:  # two models, or a text with quotes: the files themselves are there
+        for role, instruction in _COMPANIONS:
+            files = (part.name for part in model.parts if part.role is role)
+            commands += [modelfile.Command(instruction, f"./{name}") for name in files]
+        commands += [modelfile.Command(word.upper(), text) for word, text in words.items()]
+        return modelfile.render(modelfile.Modelfile(tuple(commands))).encode()
+    except ModelError:  # two models, or what no Modelfile can say: the files themselves are there
         return None
 
 

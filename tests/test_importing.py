@@ -198,7 +198,7 @@ DAMAGED: dict[str, tuple[Break, str]] = {
         "no regular file",
     ),
     "the manifest is cut": (lambda p: os.truncate(first(p, "latest"), 50), "JSON"),
-    "the manifest is huge": (lambda p: os.truncate(first(p, "latest"), 2**30), "larger"),
+    "the manifest is huge": (lambda p: os.truncate(first(p, "latest"), 2**23), "larger"),
     "the manifest is a link": (
         lambda p: relinked(first(p, "latest"), Path("/etc/passwd")),
         "symbolic link",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from modelpm.content import read
 from modelpm.errors import ModelPMError
+from modelpm.model.dialects import OLLAMA
 from modelpm.model.facts import Facts, at
 from modelpm.model.gguf import Header
 from modelpm.model.magic import Kind, head, kind_of
@@ -39,6 +40,8 @@ _MENTIONED = (
 )
 """What a model is known to do by what its template speaks of, in either language."""
 _SENSES = (("vision", "vision.block_count"), ("audio", "audio.block_count"))
+
+_ENGINE_WORDS = ("renderer", "parser", "requires")
 
 _OCI = "org.opencontainers.image."
 _ORIGIN: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -169,6 +172,15 @@ def provenance(model: Model) -> dict[str, str]:
         if isinstance(value, str) and value:
             found.setdefault(name, value[:_MAX_WORD])
     return found
+
+
+def engine_words(model: Model) -> dict[str, str]:
+    """What Ollama's config says of the program that runs it: `renderer`, `parser`, `requires`."""
+    if model.dialect is not OLLAMA:
+        return {}
+    document = _config(model)
+    told = {word: at(document, (word,)) for word in _ENGINE_WORDS}
+    return {word: text for word, text in told.items() if isinstance(text, str) and text}
 
 
 def _config(model: Model) -> object:
