@@ -52,7 +52,12 @@ def test_the_tour_runs_as_it_is_written(registry: Registry, tmp_path: Path) -> N
         if words[0] == "run" and len(words) == 2:
             continue  # a chat, which wants a terminal
         done = subprocess.run(
-            [*MODELPM, *words], env=environment, capture_output=True, text=True, timeout=60
+            [*MODELPM, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=tmp_path,
         )
         assert done.returncode == 0, (words, done.stderr)
         if words[0] == "run":
