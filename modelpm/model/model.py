@@ -110,8 +110,8 @@ class Model:
         `choice` is the name of a set or of one of its files, with or without folders and ending.
         Raises ModelError, which tells the names, where it is none of them, and as `weight_sets`.
         """
-        kept = chosen(self.weight_sets, choice).parts
-        parts = (part for part in self.parts if part.role is not Role.WEIGHTS or part in kept)
+        kept = {part.name for part in chosen(self.weight_sets, choice).parts}
+        parts = (each for each in self.parts if each.role is not Role.WEIGHTS or each.name in kept)
         return replace(self, parts=tuple(parts))
 
     @property

@@ -98,7 +98,9 @@ def parts_of(
         files = _topmost(files)
     files = _by_magic(files, dialect, fetcher, local=unpacked is not None)
     if dialect is ORAS and not any(_may_be_model(file) for file in files):
-        raise ModelError(f"{manifest.digest} holds no model: no layer is a GGUF file")
+        raise ModelError(
+            f"{manifest.digest} holds no model: no layer is a GGUF or safetensors file"
+        )
     names = unique_names(map(safe_name, _all_names(dialect, files)))
     return tuple(
         Part(file.role, file.descriptor, name, file.packed_in)

@@ -15,8 +15,9 @@ from typing import BinaryIO
 from modelpm.errors import ModelError
 
 MAX_HEADER = 2**24
-"""Bytes of a header that are read; a hundred thousand tensors need less."""
-MAX_TENSORS = 2**17
+"""Bytes of a header that are read; fifty thousand tensors need less."""
+MAX_VALUES = 2**18
+"""Values in a header, counted before it is parsed: what they take in memory is bounded so."""
 
 _LENGTH = 8
 _BITS = {
@@ -78,12 +79,14 @@ def _header(file: BinaryIO, size: int) -> dict[str, object]:
     if length > MAX_HEADER:
         raise _FlawError(f"its header has {length} bytes; the limit is {MAX_HEADER}")
     raw = file.read(length)
+    if raw.count(b",") > MAX_VALUES:
+        raise _FlawError(f"its header has more than {MAX_VALUES} values")
     try:
         document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise _FlawError(f"its header is not JSON: {error!s:.100}") from None
-    if not isinstance(document, dict) or len(document) > MAX_TENSORS:
-        raise _FlawError(f"its header is no object of at most {MAX_TENSORS} tensors")
+    if not isinstance(document, dict):
+        raise _FlawError("its header is no JSON object")
     return document
 
 

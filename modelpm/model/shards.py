@@ -16,6 +16,8 @@ from modelpm.oci.manifest import load_json
 
 MAX_INDEX = 2**24
 """Bytes of an index of safetensors; 10 MiB are known, of a model with 90,000 tensors."""
+MAX_VALUES = 2**18
+"""Values in an index, counted before it is parsed: what they take in memory is bounded so."""
 INDEX = ".safetensors.index.json"
 
 _MAX_TOLD = 300
@@ -47,19 +49,19 @@ def weight_sets(
     `indexes` are the contents of safetensors indexes by their names. Layers of `tensor_type` are
     one tensor each, and one set. Raises ModelError for an index that is none.
     """
-    left = {part.name: part for part in _once(weights)}
+    left = {part.name: part for part in weights}
     found = []
     for name, content in sorted(indexes.items()):
-        files = _indexed(name, content)
-        parts = tuple(left.pop(file) for file in files if file in left)
+        told = _indexed(name, content)
+        missing = tuple(file for file in told if file not in left)
+        parts = tuple(left.pop(file) for file in told if file in left)
         if parts:
-            whole = f"{name.removesuffix(INDEX)}.safetensors"
-            there = {part.name for part in parts}
-            found.append(WeightSet(whole, parts, tuple(f for f in files if f not in there)))
+            found.append(WeightSet(f"{name.removesuffix(INDEX)}.safetensors", parts, missing))
     tensors = [part for part in left.values() if part.descriptor.media_type == tensor_type]
     if tensors:
         found.append(WeightSet("tensors", tuple(tensors)))
-    found += _numbered(part for part in left.values() if part not in tensors)
+    files = (part for part in left.values() if part.descriptor.media_type != tensor_type)
+    found += _numbered(_once(files))
     return tuple(sorted(found, key=lambda each: each.name))
 
 
@@ -108,6 +110,8 @@ def _once(weights: Iterable[Part]) -> list[Part]:
 
 def _indexed(name: str, content: bytes) -> list[str]:
     """The names of the files that an index lists, in order."""
+    if content.count(b",") > MAX_VALUES:
+        raise ModelError(f"{name} has more than {MAX_VALUES} values")
     try:
         files = at(load_json(content), ("weight_map",))
     except InvalidManifestError as error:

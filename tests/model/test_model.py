@@ -318,7 +318,7 @@ def test_an_oras_model_by_its_first_bytes() -> None:
 )
 def test_an_oras_artifact_without_a_gguf_is_no_model(files: dict[str, bytes]) -> None:
     memory = Memory()
-    with pytest.raises(ModelError, match="no layer is a GGUF file"):
+    with pytest.raises(ModelError, match="no layer is a GGUF or safetensors file"):
         oras(memory, files)
     assert len(memory.fetched) <= 16
 

@@ -1,6 +1,7 @@
 """Sets of weights: complete or not, by number or by index, and the choice among several."""
 
 import json
+import time
 
 import pytest
 
@@ -8,7 +9,7 @@ from modelpm.errors import ModelError
 from modelpm.model.model import Model
 from modelpm.model.parts import Part
 from modelpm.model.roles import Role
-from modelpm.model.shards import WeightSet, chosen, weight_sets
+from modelpm.model.shards import MAX_VALUES, WeightSet, chosen, weight_sets
 from modelpm.oci.descriptor import Descriptor
 from tests.model.artifacts import GGUF, OCTETS, Memory, image, named
 
@@ -57,6 +58,21 @@ def test_an_index_tells_what_belongs_together() -> None:
     assert sets("c.safetensors", index=files) == [("c.safetensors", ["c.safetensors"], [])]
 
 
+def test_files_of_the_same_bytes_that_an_index_lists_are_two() -> None:
+    index = json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}).encode()
+    shards = [part("a.safetensors", "same"), part("b.safetensors", "same")]
+    (found,) = weight_sets(shards, {INDEX: index})
+    assert (found.parts, found.missing) == (tuple(shards), ())
+
+
+def test_ten_thousand_tensors_take_no_long_time() -> None:
+    tensors = [Part(Role.WEIGHTS, Descriptor.of(b"%d" % i, "x/t"), f"{i}") for i in range(10_000)]
+    start = time.perf_counter()
+    (found,) = weight_sets(tensors, {}, "x/t")
+    assert chosen([found], "9999") is found
+    assert time.perf_counter() - start < 5
+
+
 def test_an_index_speaks_of_its_own_folder() -> None:
     index = json.dumps({"weight_map": {"w": "a.safetensors", "x": "../../up"}}).encode()
     (found,) = weight_sets([part("tiny/a.safetensors")], {f"tiny/{INDEX}": index})
@@ -65,7 +81,8 @@ def test_an_index_speaks_of_its_own_folder() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b"{}", b'{"weight_map":[]}', b'{"weight_map":{"a":1}}']
+    "content",
+    [b"", b"[]", b"{}", b'{"weight_map":[]}', b'{"weight_map":{"a":1}}', b"," * (MAX_VALUES + 1)],
 )
 def test_an_index_that_is_none_is_told(content: bytes) -> None:
     with pytest.raises(ModelError, match=INDEX):
