@@ -17,6 +17,7 @@ Where the tests run as root the forks become somebody else, because root may ope
 """
 
 import errno
+import gzip
 import itertools
 import json
 import os
@@ -31,6 +32,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelpm import unpacking
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
@@ -39,7 +41,9 @@ from modelpm.store.files import Files
 from modelpm.store.ingest import FLUSH_BYTES
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
+from modelpm.unpacking import is_packed
 from tests.memory import Memory, Scattered
+from tests.model.test_archive import entry, tar
 from tests.store.drafts import OTHER_BOOT, draft_path, make_draft
 
 A, B, C = "localhost/a:1", "localhost/b:1", "localhost/c:1"
@@ -63,6 +67,19 @@ SHARED = b"shared " * 200_000  # more than one chunk, and worth a note of its us
 OLD = source.image(SHARED, b"old layer", b"")
 NEW = source.image(SHARED, b"new layer " * 150_000, b"another", b"")
 TREE = source.index(OLD, source.index(source.image(b"deep", config=b"{ }"), NEW))
+TAR, GZIP = (
+    "application/vnd.cncf.model.weight.v1.tar",
+    "application/vnd.cncf.model.weight.v1.tar+gzip",
+)
+INSIDE = b"inside " * 30_000
+PACKED = source.image(
+    source.leaf(tar(entry("shared", SHARED), entry("inside", INSIDE), entry("little", b"x")), TAR),
+    source.leaf(
+        gzip.compress(tar(entry("inside", INSIDE), entry("more", b"more")), 1, mtime=0), GZIP
+    ),
+)
+REPACKED = source.image(source.leaf(tar(entry("other/shared", SHARED), entry("new", b"new")), TAR))
+"""Archives that are kept as their files, some of which are shared with other models."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,12 @@ class Scenario:
 def pull(store: Store, root: Descriptor, name: str, jobs: int = 1, source: Memory = source) -> None:
     """What the client does: copy, name, and collect what only the old one needed."""
     old = store.find(name)
-    copy(source, store, root, tag=lambda: store.tag(root, name), jobs=jobs)
+
+    def tag() -> None:
+        unpacking.unpack(store, root)
+        store.tag(root, name)
+
+    copy(source, store, root, tag=tag, jobs=jobs)
     if old is not None and old.descriptor.digest != root.digest:
         store.sweep(store.garbage().only(store.reach(old.descriptor)))
 
@@ -149,6 +171,18 @@ def damaged(store: Store) -> None:
         path.write_bytes(content)
 
 
+def whole(store: Store) -> None:
+    """An archive came in by a program that did not look into it, and its name is there."""
+    copy(source, store, PACKED, tag=lambda: store.tag(PACKED, A))
+
+
+def unnamed_archives(store: Store) -> None:
+    """Nobody needs the archives any more; a file in them is another model's layer."""
+    pull(store, OLD, A)
+    pull(store, PACKED, B)
+    store.untag({B})
+
+
 def littered(store: Store) -> None:
     """All that a prune takes: unnamed blobs, drafts, trash, dead leases, notes, foreign files."""
     two_names(store)
@@ -191,6 +225,12 @@ SCENARIOS = {
     "rm": Scenario({A: OLD}, two_names, lambda store, _: store.untag({B})),
     "cp": Scenario({A: OLD, B: OLD}, two_names, lambda store, _: store.copy(A, B)),
     "prune": Scenario({A: OLD}, littered, lambda store, _: prune(store)),
+    "unpack": Scenario({A: PACKED}, nothing, lambda s, jobs: pull(s, PACKED, A, jobs)),
+    "unpack whole": Scenario({A: PACKED}, whole, lambda s, jobs: pull(s, PACKED, A, jobs)),
+    "unpack another": Scenario(
+        {A: REPACKED}, lambda s: pull(s, PACKED, A), lambda s, jobs: pull(s, REPACKED, A, jobs)
+    ),
+    "prune archives": Scenario({A: OLD}, unnamed_archives, lambda store, _: prune(store)),
 }
 
 
@@ -256,15 +296,25 @@ def judge_success(scenario: Scenario, store: Store) -> None:
     assert {e.name: e.descriptor.digest for e in store.entries()} == names
     problems = store.check()
     assert problems == [], problems
-    needed = {d for desc in scenario.names.values() for d in scenario.source.graph(desc)}
+    graphs = [scenario.source.graph(desc) for desc in scenario.names.values()]
+    needed = {digest for graph in graphs for digest in graph}
+    archives = {
+        layer.digest: layer for graph in graphs for layer in graph.values() if is_packed(layer)
+    }
+    for layer in archives.values():
+        files = store.unpacked(layer)
+        assert files is not None
+        needed |= {file.descriptor.digest for file in files}
+    needed -= {layer.digest for layer in archives.values() if layer.media_type == TAR}
     stored = {digest for digest, _ in store._blobs.stored()}
     assert needed <= stored
     prune(store)
     assert not store.garbage()
     left = {str(p.relative_to(store.root)) for p in store.root.rglob("*") if not p.is_dir()}
     blobs = {f"blobs/{d.algorithm}/{d.hex}" for d in needed}
-    notes = {f"used/{d.algorithm}-{d.hex}" for d in needed}
-    assert left - notes == blobs | {"index.json", "oci-layout", "modelpm.json", "lock"}
+    notes = {f"used/{d.algorithm}-{d.hex}" for d in needed | archives.keys()}
+    recipes = {f"recipes/{d.algorithm}-{d.hex}" for d in archives}
+    assert left - notes == blobs | recipes | {"index.json", "oci-layout", "modelpm.json", "lock"}
     for blob in blobs:
         state = (store.root / blob).stat()
         assert int(state.st_mtime) == SEAL, blob

@@ -37,6 +37,10 @@ LEAST = {
     "rm": 5,
     "cp": 5,
     "prune": 30,
+    "unpack": 80,
+    "unpack whole": 60,
+    "unpack another": 40,
+    "prune archives": 20,
 }
 NEEDED = {
     "first pull": {"mkdir", "create", "write", "truncate", "fsync", "rename", "remove"},
@@ -48,6 +52,10 @@ NEEDED = {
     "rm": {"create", "write", "fsync", "rename"},
     "cp": {"create", "write", "fsync", "rename"},
     "prune": {"move", "remove", "fsync"},
+    "unpack": {"mkdir", "create", "write", "fsync", "rename", "remove"},
+    "unpack whole": {"create", "write", "fsync", "rename", "remove"},
+    "unpack another": {"create", "write", "fsync", "rename", "move", "remove"},
+    "prune archives": {"move", "remove", "fsync"},
 }
 
 
@@ -68,7 +76,7 @@ def test_a_verb_whose_disk_fails_at_any_operation_says_so_and_can_be_run_again(n
         assert result["points"] >= LEAST[name] // step
 
 
-@pytest.mark.parametrize("name", ["first pull", "pull", "resume", "download", "heal"])
+@pytest.mark.parametrize("name", ["first pull", "pull", "resume", "download", "heal", "unpack"])
 def test_four_threads_killed_at_any_operation(name: str) -> None:
     step = 1 if LONG else 7
     result = drive(name, "kill", "4", str(step))

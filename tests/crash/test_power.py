@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from modelpm.content import Sink
+from modelpm.content import Sink, read
 from modelpm.errors import ModelPMError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
 from modelpm.store.files import Files
 from modelpm.store.layout import Store
+from modelpm.transfer import copy
 from tests.crash.driver import (
+    TAR,
     Scenario,
     judge_success,
     names_of,
@@ -29,6 +31,7 @@ from tests.crash.driver import (
 )
 from tests.crash.power import MODES, Change, Died, Disk, Recorder
 from tests.memory import Scattered
+from tests.model.test_archive import entry, tar
 from tests.store.drafts import OTHER_BOOT, draft_path, make_draft
 
 STATES = int(os.environ.get("MODELPM_TEST_STATES", "2400"))
@@ -66,6 +69,9 @@ OLD = source.image(SHARED, OLD_LAYER, b"")
 NEW = source.image(SHARED, NEW_LAYER, b"little")
 OTHER = source.image(NEW_LAYER, config=b"{ }")
 TREE = source.index(OLD, source.index(OTHER))
+PACKED = source.image(
+    source.leaf(tar(entry("shared", SHARED), entry("layer", NEW_LAYER), entry("x", b"x")), TAR)
+)
 
 
 def fetch(store: Store, root: Descriptor, name: str) -> None:
@@ -89,6 +95,11 @@ def unnamed(store: Store) -> None:
     make_draft(draft, bytes(4_000), (0, 1_000))
 
 
+def whole_archive(store: Store) -> None:
+    one_name(store)
+    copy(source, store, PACKED, tag=lambda: store.tag(PACKED, B))
+
+
 def half_arrived(store: Store) -> None:
     one_name(store)
     for desc in source.graph(NEW).values():
@@ -106,6 +117,10 @@ SCENARIOS = {
     "rm": Scenario({A: OLD}, two_names, lambda store, _: store.untag({B})),
     "cp": Scenario({A: OLD, B: OLD}, two_names, lambda store, _: store.copy(A, B)),
     "prune": Scenario({A: OLD}, unnamed, lambda store, _: prune(store)),
+    "unpack": Scenario({A: PACKED}, nothing, lambda store, _: fetch(store, PACKED, A)),
+    "unpack whole": Scenario(
+        {A: OLD, B: PACKED}, whole_archive, lambda store, _: fetch(store, PACKED, B)
+    ),
 }
 SCENARIOS = {
     name: dataclasses.replace(scenario, small=2, flush=PIECE, source=source)
@@ -119,6 +134,8 @@ AFTER_A_KILL: dict[str, tuple[str, Callable[[Store], None] | None]] = {
     "prune after a killed rm": ("rm", prune),
     "prune after a killed cp": ("cp", prune),
     "prune after a killed prune": ("prune", prune),
+    "unpack taken over": ("unpack whole", None),
+    "prune after a killed unpack": ("unpack whole", prune),
     "pull after a killed prune": ("prune", lambda store: fetch(store, OLD, A)),
 }
 """A verb that is killed at some moment, and what another process does before the power goes.
@@ -187,6 +204,10 @@ def record(
     return Recording(scenario, template, recorder.log, before, whole)
 
 
+def blob_path(store: Store, desc: Descriptor) -> Path:
+    return store.root / "blobs" / desc.digest.algorithm / desc.digest.hex
+
+
 def bytes_below(folder: Path) -> dict[str, object]:
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -211,9 +232,10 @@ def judge(recording: Recording, root: Path, *, done: bool) -> None:
         after = scenario.names[name].digest if name in scenario.names else None
         assert found.get(name) in {digest, after}, name
     assert set(found) <= set(recording.before) | set(scenario.names)
-    for entry in store.entries():
-        for desc in source.graph(entry.descriptor).values():
-            content = store.path(desc).read_bytes()
+    for named in store.entries():
+        for desc in source.graph(named.descriptor).values():
+            is_made = desc.media_type == TAR and not blob_path(store, desc).exists()
+            content = read(store, desc, desc.size) if is_made else store.path(desc).read_bytes()
             assert hashlib.sha256(content).hexdigest() == desc.digest.hex
     source.asked.clear()
     scenario.verb(store, 1)
@@ -271,6 +293,8 @@ class EarlySync(Recorder):
         (NoFolderSync, "first pull"),
         (NoFolderSync, "moved name"),
         (EarlySync, "second pull"),
+        (NoSync, "unpack whole"),
+        (NoFolderSync, "unpack whole"),
     ],
 )
 def test_an_order_that_is_wrong_is_found(name: str, kind: type[Recorder], tmp_path: Path) -> None:
