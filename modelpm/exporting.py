@@ -1,7 +1,8 @@
 """How a model leaves the store: as a folder of plainly named files, whole or not there at all.
 
     DIR                         what the next program reads
-    .DIR.<16 hex>.export        beside it while it is built; synced, then renamed
+    .DIR.<16 hex>.export        beside it while it is built; synced, then renamed. What a killed
+                                export leaves of it goes with the next export to DIR.
 
 Each file is a reflink where the file system can, which costs no room and is a file of its own;
 else a copy, hashed on its way. A hard link or a symbolic link is the store's own file: whoever
@@ -13,7 +14,9 @@ import ctypes
 import errno
 import hashlib
 import os
+import re
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +31,7 @@ from modelpm.model import knowledge, modelfile
 from modelpm.model.model import Model, Part, Role
 from modelpm.model.names import unique_names
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.store.files import Files
+from modelpm.store.files import Files, listing
 from modelpm.store.layout import Store
 
 MODELFILE = "Modelfile"
@@ -47,6 +50,7 @@ _COMPANIONS = (
     (Role.DRAFT, "DRAFT"),
 )
 
+_OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _EXCHANGE = 2
 _AT_CWD = -100
 
@@ -103,8 +107,10 @@ def export(
         disk.make_folder(folder.parent)
     draft = folder.with_name(f".{folder.name[:_MAX_STEM]}.{secrets.token_hex(8)}.export")
     observe(Step("copying", leaves=tuple(part.descriptor for part in model.parts)))
-    with installed.held(), _removed_on_failure(disk, draft):
+    with installed.held(), _removed_on_failure(disk, draft), contextlib.ExitStack() as claims:
         disk.make_folder(draft)
+        if claims.enter_context(disk.claimed(draft)):
+            _sweep(disk, folder)
         work = _Export(store, disk, way, observe, [part.descriptor for part in model.parts])
         found = work.fill(draft, model)
         _install(disk, draft, folder, replace=replace)
@@ -219,6 +225,21 @@ class Disk(Files):
                 " free (try: --link or --symlink on the file system of the store)"
             )
 
+    @contextlib.contextmanager
+    def claimed(self, folder: Path) -> Iterator[bool]:
+        """Keep a folder for oneself by its lock; False where it is another's, or locks fail."""
+        if sys.platform == "win32":
+            yield False
+            return
+        with contextlib.ExitStack() as opened:
+            fds = []
+            for _ in range(2):  # two descriptors, to see whether one lock keeps the other out
+                with _refusing(folder):
+                    fds.append(os.open(folder, _OPEN_FOLDER))
+                opened.callback(os.close, fds[-1])
+            is_mine = self.try_lock(fds[0], folder, exclusive=True)
+            yield is_mine and not self.try_lock(fds[1], folder, exclusive=True)
+
     def exchange(self, draft: Path, folder: Path) -> bool:
         """Let two folders take each other's place in one step; False where the system cannot."""
         call = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
@@ -291,6 +312,16 @@ def _removed_on_failure(disk: Disk, draft: Path) -> Iterator[None]:
         with contextlib.suppress(StoreError):
             disk.remove(draft)
         raise
+
+
+def _sweep(disk: Disk, folder: Path) -> None:
+    """Delete what killed exports to the same folder left; what is being built is locked."""
+    left = re.compile(rf"\.{re.escape(folder.name[:_MAX_STEM])}\.[0-9a-f]{{16}}\.export")
+    for path, state in listing(folder.parent):
+        if left.fullmatch(path.name) and stat.S_ISDIR(state.st_mode):
+            with contextlib.suppress(StoreError), disk.claimed(path) as is_idle:
+                if is_idle:
+                    disk.remove(path)
 
 
 def _install(disk: Disk, draft: Path, folder: Path, *, replace: bool) -> None:

@@ -420,6 +420,37 @@ def test_two_models_in_one_artifact_are_exported_both(client: Client, tmp_path: 
     assert set(tree(tmp_path / "out")) == {"a.gguf", "b.gguf"}
 
 
+def test_what_a_killed_export_left_goes_with_the_next(client: Client, tmp_path: Path) -> None:
+    put(client, "tiny", build.LAYOUTS["oras-gguf"]())
+    drafts = [tmp_path / f".{name}.{'a' * 16}.export" for name in ("out", "other", "live")]
+    for path in drafts:
+        path.mkdir()
+        (path / "half").write_text("half")
+    (tmp_path / f".out.{'b' * 16}.export").symlink_to(drafts[1])
+    client.export("tiny", tmp_path / "out")
+    assert not drafts[0].exists()
+    with Disk().claimed(drafts[2]) as is_mine:
+        assert is_mine
+        client.export("tiny", tmp_path / "live")
+        assert drafts[2].exists()
+    assert drafts[1].exists()
+
+
+class Lockless(Disk):
+    """A file system on which every lock succeeds."""
+
+    def try_lock(self, fd: int, path: Path, *, exclusive: bool) -> bool:
+        return True
+
+
+def test_without_locks_nothing_is_swept(client: Client, tmp_path: Path) -> None:
+    put(client, "tiny", build.LAYOUTS["oras-gguf"]())
+    left = tmp_path / f".out.{'a' * 16}.export"
+    left.mkdir()
+    export(client.store, client.get("tiny"), tmp_path / "out", disk=Lockless())
+    assert left.exists()
+
+
 class Small(Disk):
     """A disk with little room."""
 
