@@ -1,6 +1,5 @@
 """The table of commands, help, exit codes, and how failures are told."""
 
-import importlib
 import os
 import pkgutil
 import subprocess
@@ -23,7 +22,7 @@ PROGRAM = (sys.executable, "-c", "from modelpm.cli.main import main; main()")
 
 
 def test_the_table_tells_of_every_command_what_it_tells_of_itself() -> None:
-    modules = {module.name for module in pkgutil.iter_modules(commands.__path__)}
+    modules = {module.name.rstrip("_") for module in pkgutil.iter_modules(commands.__path__)}
     assert modules == set(main.COMMANDS)
     context = click.Context(main.PROGRAM)
     for name, told in main.COMMANDS.items():
@@ -35,7 +34,8 @@ def test_the_table_tells_of_every_command_what_it_tells_of_itself() -> None:
 
 def test_every_command_takes_the_global_options() -> None:
     for name in main.COMMANDS:
-        command = importlib.import_module(f"modelpm.cli.commands.{name}").command
+        command = main.PROGRAM.get_command(click.Context(main.PROGRAM), name)
+        assert command is not None
         assert set(GLOBAL) <= set(command.params)
         short = [opt for param in command.params for opt in param.opts]
         assert len(short) == len(set(short))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -45,16 +46,19 @@ def imported(*arguments: str) -> set[str]:
         ("cp", "tiny", "other"),
         ("rm", "tiny"),
         ("prune",),
+        ("diff", "tiny", "tiny"),
+        ("export", "tiny", "tiny-folder"),
     ],
 )
 def test_what_stays_on_this_machine_loads_nothing_heavy(
-    maker: Maker, arguments: Sequence[str]
+    maker: Maker, arguments: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     maker.put("tiny", license="free")
     loaded = imported(*arguments)
     assert not loaded & (HEAVY | {"platformdirs", "tomllib", "readline", "subprocess"})
     assert "modelpm.registry.client" not in loaded
-    if arguments[0] != "show":
+    if arguments[0] not in ("show", "diff", "export"):
         assert "modelpm.model.gguf" not in loaded
 
 

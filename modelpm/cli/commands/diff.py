@@ -23,7 +23,7 @@ _MARKS = {Change.SAME: "=", Change.CHANGED: "~", Change.REMOVED: "-", Change.ADD
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where they differ, not with 0.")
 @click.pass_context
 def command(context: click.Context, before: str, after: str, exit_code: bool) -> None:
-    """Tell what the models A and B share, and what not.
+    """Tell what two models share, and what not.
 
     Files are compared by their bytes, whatever they are called and packed in: `=` both have, `~`
     differs, `-` only A has, `+` only B has. Then come what weights and config say differently,

@@ -20,7 +20,7 @@ DAMAGED = "a file of the store is damaged: nothing was exported (try: modelpm pu
 def command(
     settings: Settings, name: str, folder: str, link: bool, symlink: bool, force: bool
 ) -> None:
-    """Write the files of a model into the folder DIR.
+    """Write the files of a model into a folder.
 
     The folder has the names that llama.cpp, vLLM and transformers look for; a model with texts
     that only Ollama knows gets a Modelfile too. DIR must be empty or not there yet.

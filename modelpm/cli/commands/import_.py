@@ -56,7 +56,7 @@ def command(
     everything: bool,
     new: str | None,
 ) -> None:
-    """Take in models that another program keeps on this machine.
+    """Take in models that Ollama, Hugging Face or LM Studio keep here.
 
     PROGRAM is ollama, hf (the cache of Hugging Face) or lmstudio. Without a NAME the models are
     listed. A NAME is as in that list; REPO@REVISION means another revision of a Hugging Face
