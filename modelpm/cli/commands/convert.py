@@ -15,7 +15,7 @@ from modelpm.cli.written import tell, wish_of, written
 @written
 @click.pass_obj
 def command(settings: Settings, /, name: str, new: str, **wish: Any) -> None:
-    """Write a model in another format, under the name NEW.
+    """Write a model in another format.
 
     No layer is copied: the new manifest names the bytes that are here. What the format has no
     place for is an error, or with --lossy left out. Chat templates are never translated.
