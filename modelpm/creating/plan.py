@@ -193,11 +193,7 @@ def _parts(files: Iterable[Found]) -> list[Part]:
 
 def standin(found: Found) -> Descriptor:
     """What stands for a file while its digest is not known: the digest is that of its path."""
-    try:
-        size = found.path.stat().st_size
-    except OSError as error:
-        raise NotFoundError(f"reading {found.path}: {error.strerror}") from error
-    return Descriptor(OCTETS, Digest.of(os.fsencode(found.path)), size)
+    return Descriptor(OCTETS, Digest.of(os.fsencode(found.path)), found.size)
 
 
 def _role(role: Role, header: Header | None) -> Role:

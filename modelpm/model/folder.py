@@ -37,6 +37,7 @@ class Found:
     path: Path
     name: str
     role: Role
+    size: int
 
 
 def scan(folder: Path) -> tuple[Found, ...]:
@@ -51,12 +52,16 @@ def scan(folder: Path) -> tuple[Found, ...]:
         paths = sorted(_walk(root, root, takes_code, MAX_FOLDERS))
         names = _without_twins([path.relative_to(root).as_posix() for path in paths])
         real = [(root / name).resolve(strict=True) for name in names]
+        sizes = [path.stat().st_size for path in real]
     except OSError as error:
         raise ModelError(f"reading {folder}: {error.strerror or error}") from error
     if not names:
         raise ModelError(f"{folder} has no file of a model (GGUF or safetensors and their company)")
     safe = unique_names(map(safe_name, names))
-    return tuple(Found(path, name, role_of(name)) for path, name in zip(real, safe, strict=True))
+    return tuple(
+        Found(path, name, role_of(name), size)
+        for path, name, size in zip(real, safe, sizes, strict=True)
+    )
 
 
 def found_file(path: Path) -> tuple[Found, ...]:
@@ -105,9 +110,8 @@ def _weights(path: Path) -> Found:
     if kind not in (Kind.GGUF, Kind.SAFETENSORS):
         raise ModelError(f"{path} is neither GGUF nor safetensors: {alien(begin)}")
     name = safe_name(path.name)
-    return Found(
-        real, name if name.lower().endswith(f".{kind}") else f"{name}.{kind}", Role.WEIGHTS
-    )
+    name = name if name.lower().endswith(f".{kind}") else f"{name}.{kind}"
+    return Found(real, name, Role.WEIGHTS, state.st_size)
 
 
 def _without_twins(names: list[str]) -> list[str]:

@@ -170,7 +170,7 @@ def _hash(
     """Read the file once, exactly `size` bytes; `keep` gets each piece. Raises StoreError."""
     hasher = hashlib.new(_ALGORITHM)
     buffer = memoryview(bytearray(_CHUNK))
-    position = tell_at = 0
+    position, tell_at = 0, _TELL
     with store_errors("reading", path):
         stream.seek(0)
     while True:
