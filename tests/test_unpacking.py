@@ -1,5 +1,6 @@
 """Archives in registries become files in the store, once, whatever else they came in."""
 
+import contextlib
 import gzip
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +17,11 @@ from writers import WRITERS, Writer
 from modelpm import unpacking
 from modelpm.client import Client
 from modelpm.content import Event, Sink, Step, read, read_manifest
-from modelpm.errors import DigestMismatchError, ModelError, RegistryError
+from modelpm.errors import DigestMismatchError, ModelError, RegistryError, StoreError
 from modelpm.model import archive
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import OCI_MANIFEST as MANIFEST_TYPE
+from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
 from tests.memory import Memory, Scattered
@@ -318,6 +320,42 @@ def test_an_archive_in_an_archive_stays(store: Store, memory: Memory) -> None:
     assert store.unpacked(outer) is None
     assert store.path(outer).read_bytes() == content
     assert store.check() == []
+
+
+class Pruned(Files):
+    """Files of one process, while another prunes before each of its operations."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(self.step)
+        self.other = Store(root)
+        self.other._files.lock_wait = 0.0
+        self.prunes = 0
+        self.busy = False
+
+    def step(self, _operation: str, _path: Path) -> None:
+        if self.busy or not (self.other.root / "lock").exists():
+            return
+        self.busy = True
+        try:
+            with contextlib.suppress(StoreError):  # the lock is ours just now
+                self.other.sweep(self.other.garbage())
+                self.prunes += 1
+        finally:
+            self.busy = False
+
+
+@pytest.mark.parametrize("kind", squeezed(PLAIN))
+def test_a_prune_at_any_moment_takes_nothing_that_is_needed(
+    kind: str, tmp_path: Path, memory: Memory
+) -> None:
+    files = Pruned(tmp_path / "store")
+    store = Store(tmp_path / "store", files=files)
+    layer = memory.leaf(squeezed(PLAIN)[kind], WEIGHT + kind)
+    bring(store, memory, layer)
+    assert files.prunes > 20
+    assert store.check() == []
+    assert len(store.unpacked(layer) or ()) == 3
+    assert read(store, layer, layer.size) == squeezed(PLAIN)[kind]
 
 
 # What is refused.

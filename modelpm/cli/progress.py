@@ -16,6 +16,7 @@ from modelpm.oci.descriptor import Descriptor, Digest
 
 _STAGES = {
     "resolving": ("pulling manifest",),
+    "unpacking": ("unpacking archives",),
     "tagging": ("verifying sha256 digest", "writing manifest"),
     "pruning": ("removing any unused layers",),
     "done": ("success",),
@@ -76,6 +77,7 @@ class Progress:
         self._lock = threading.Lock()
         self._is_closed = False
         self._offsets: dict[Digest, int] = {}
+        self._stage = ""
 
     def __call__(self, event: Event) -> None:
         """Take an event, from any thread."""
@@ -108,5 +110,7 @@ class Progress:
                 self._offsets.clear()
                 self._view.begin(leaves)
             case Step(stage):
-                for text in _STAGES.get(stage, ()):
+                # One layer after the other is unpacked: that is told once.
+                again, self._stage = stage == self._stage == "unpacking", stage
+                for text in () if again else _STAGES.get(stage, ()):
                     self._view.stage(text)

@@ -52,6 +52,20 @@ def tell(observe: Observer, clock: Clock) -> None:
         observe(Step(stage))
 
 
+def test_that_archives_are_unpacked_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = progress.Progress(Written(Clock()))
+    for stage, subject in (("tagging", ""), ("unpacking", "a"), ("unpacking", "b"), ("done", "")):
+        watch(Step(stage, subject))
+    watch.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "verifying sha256 digest",
+        "writing manifest",
+        "unpacking archives",
+        "success",
+    ]
+
+
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     watch = progress.Progress(Written(clock))
