@@ -111,8 +111,7 @@ def export(
         disk.make_folder(draft)
         if claims.enter_context(disk.claimed(draft)):
             _sweep(disk, folder)
-        work = _Export(store, disk, way, observe, [part.descriptor for part in model.parts])
-        found = work.fill(draft, model)
+        found = _Export(store, disk, way, observe).fill(draft, model)
         _install(disk, draft, folder, replace=replace)
     return found
 
@@ -120,18 +119,17 @@ def export(
 class _Export:
     """One export under way."""
 
-    def __init__(
-        self, store: Store, disk: "Disk", way: Way, observe: Observer, left: list[Descriptor]
-    ) -> None:
+    def __init__(self, store: Store, disk: "Disk", way: Way, observe: Observer) -> None:
         self._store = store
         self._disk = disk
         self._way = way
         self._observe = observe
-        self._left = left
+        self._left = 0
 
     def fill(self, folder: Path, model: Model) -> tuple[Exported, ...]:
         """Make every file of the model, durably."""
         found = []
+        self._left = sum(part.descriptor.size for part in model.parts)
         names = unique_names([*(part.name for part in model.parts), MODELFILE])
         for part, name in zip(model.parts, names, strict=False):  # the last one is not a part's
             made = self.put(part, folder / name)
@@ -154,7 +152,7 @@ class _Export:
             made = self._disk.hard_link(self._store.path(desc), path)
         else:
             made = self._disk.symlink(self._store.path(desc).resolve(), path)
-        self._left.pop(0)
+        self._left -= desc.size
         self._observe(Settled(desc, present=False))
         return made
 
@@ -165,7 +163,7 @@ class _Export:
                 verify_size(desc, os.fstat(fd).st_size)
                 made = "reflink"
             else:
-                self._disk.require_room(path.parent, sum(each.size for each in self._left))
+                self._disk.require_room(path.parent, self._left)
                 self._write(desc, stream, fd, path)
                 made = "copy"
             self._disk.sync(fd, path)

@@ -104,9 +104,16 @@ def facts(told: Facts, header: Header | None, described: Mapping[str, object]) -
             "vocabulary": header.vocabulary,
             "vocabulary_size": header.vocabulary_size,
         }
+        if _is_shard(header):  # its tensors are not all there are
+            own |= {"parameters": None, "parameter_count": None}
         license_told = header.metadata.get("general.license")
         own["license"] = license_told if isinstance(license_told, str) else None
     return known | {key: value for key, value in own.items() if value}
+
+
+def _is_shard(header: Header) -> bool:
+    count = header.metadata.get("split.count")
+    return type(count) is int and count > 1
 
 
 def read_header(model: Model, path: Callable[[], Path]) -> Header | None:

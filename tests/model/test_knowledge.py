@@ -49,6 +49,14 @@ def test_the_weights_word_goes_first(tmp_path_factory: pytest.TempPathFactory) -
     assert knowledge.facts(told, own, {})["license"] == "apache-2.0"
 
 
+def test_one_shard_does_not_tell_how_many_parameters_there_are(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    own = header(tmp_path_factory, split__count=value(UINT32, 2))
+    found = knowledge.facts(Facts(parameter_size="70B"), own, {})
+    assert (found["parameters"], found["parameter_count"]) == ("70B", None)
+
+
 @pytest.mark.parametrize(
     ("template", "found"),
     [
