@@ -69,5 +69,5 @@ def _held(root: Path, desc: Descriptor) -> Held:
             raise ModelError(f"{path} is no regular file; refused")
         if state.st_size != desc.size:
             raise ModelError(f"{path} has {state.st_size} bytes, not {desc.size}: it is damaged")
-        return Held(path, str(desc.digest), state.st_size, desc.digest)
+        return Held(path, desc.digest.short, state.st_size, desc.digest)
     raise ModelError(f"the blob {desc.digest} is not there: its download was not finished")
