@@ -1,0 +1,185 @@
+"""`create` and `convert`: what they read, what they say, and how they fail."""
+
+import re
+from pathlib import Path
+
+import pytest
+from gguf_writer import tiny_llama
+
+from modelpm.cli import hashing, output
+from modelpm.cli.options import Settings
+from modelpm.content import Moved, Settled, Step, Waiting
+from modelpm.oci.descriptor import Descriptor, Digest
+from tests.cli.conftest import Cli
+from tests.cli.models import HOSTILE, NEVER
+
+MODELFILE = "FROM ./tiny.gguf\nSYSTEM Be brief.\nPARAMETER top_k 3\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the command is given, with weights and a Modelfile."""
+    path = tmp_path / "work"
+    path.mkdir()
+    (path / "tiny.gguf").write_bytes(tiny_llama())
+    (path / "Modelfile").write_text(MODELFILE)
+    monkeypatch.chdir(path)
+    return path
+
+
+def test_a_modelfile_becomes_a_model(cli: Cli, folder: Path) -> None:
+    result = cli("create", "mine", "-f", str(folder / "Modelfile"))
+    assert result.code == 0
+    assert re.fullmatch(r"created mine:latest  [0-9a-f]{12}  51 KB\n", result.output)
+    assert result.errors.splitlines() == [
+        "hashing tiny.gguf: 100% 51 KB",
+        "writing manifest",
+        "success",
+    ]
+    assert cli("show", "mine", "--system").output == "Be brief.\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_modelfile_of_this_folder_is_the_default(cli: Cli) -> None:
+    assert cli("create", "one").code == 0
+    assert cli("create", "two", "--file", "-", stdin=MODELFILE.encode()).code == 0
+    assert cli("create", "three", "tiny.gguf").code == 0
+    one, two, three = (cli("show", name, "--json").json for name in ("one", "two", "three"))
+    assert one["digest"] == two["digest"] != three["digest"]
+    assert [part["name"] for part in three["parts"]] == ["tiny.gguf"]
+
+
+def test_a_folder_becomes_a_model(cli: Cli, folder: Path) -> None:
+    (folder / "LICENSE").write_text("MIT")
+    assert cli("create", "-q", "mine", ".") == type(cli("list"))(0, b"", "")
+    assert cli("show", "mine", "--license").output == "MIT\n"
+
+
+@pytest.mark.usefixtures("folder")
+def test_create_as_json(cli: Cli) -> None:
+    result = cli("create", "mine", "--json")
+    assert result.errors == ""
+    first, second, last = result.records
+    size = len(tiny_llama())
+    assert first == {"status": "hashing tiny.gguf", "total": size, "completed": size}
+    assert second == {"status": "writing manifest"}
+    assert (last["status"], last["name"]) == ("success", "registry.ollama.ai/library/mine:latest")
+    assert last["digest"] == cli("show", "mine", "--json").json["digest"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_format_and_the_time_are_chosen(cli: Cli) -> None:
+    plain = cli("create", "a", "--json", "--format", "ollama").records[-1]["digest"]
+    docker = cli("create", "b", "--json", "--format", "docker").records[-1]["digest"]
+    dated = cli("create", "c", "--json", "--format", "docker", "--created", "2026-01-01T00:00:00Z")
+    same = cli("create", "d", "--json", "--format", "docker", "--created", "2026-01-01")
+    assert len({plain, docker, dated.records[-1]["digest"]}) == 3
+    assert same.records[-1]["digest"] == dated.records[-1]["digest"]
+    assert cli("create", "e", "--created", "yesterday").code == 2
+    assert cli("create", "e", "--format", "zip").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("x", "-f", "gone"), 3, "reading the Modelfile gone: No such file or directory (name"),
+        (("x", "-f", "gone", "tiny.gguf"), 2, "a Modelfile or PATHs, not both"),
+        (("x", "gone.gguf"), 3, "is no file"),
+        (("x", "Modelfile"), 9, "neither GGUF nor safetensors"),
+        (("x", "-f", "tiny.gguf"), 9, "the Modelfile"),
+        (("no name",), 2, "no name"),
+        ((), 2, "Missing argument 'NAME'"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_failure_has_a_sentence_and_a_code(
+    cli: Cli, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    result = cli("create", *arguments)
+    assert result.code == code
+    assert sentence in result.errors
+    assert cli("list", "--json").json == []
+
+
+def test_a_failure_names_the_line(cli: Cli, folder: Path) -> None:
+    (folder / "Modelfile").write_text("FROM tiny.gguf\n\nPARAMETER top_k many\n")
+    assert "the Modelfile, line 3: the parameter top_k is a number" in cli("create", "x").errors
+
+
+def test_hostile_names_reach_no_terminal(cli: Cli, folder: Path) -> None:
+    hostile = HOSTILE.replace("\r", "").replace("/", "")
+    (folder / f"{hostile}.gguf").write_bytes(tiny_llama())
+    result = cli("create", "x", f"{hostile}.gguf")
+    assert result.code == 0
+    assert not NEVER & set(result.errors + result.output)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_show_says_makes_it_again(cli: Cli) -> None:
+    cli("create", "one")
+    told = cli("show", "one", "--modelfile").raw
+    again = cli("create", "two", "-f", "-", "--json", stdin=told).records[-1]
+    assert again["digest"] == cli("show", "one", "--json").json["digest"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_convert_tells_what_it_made(cli: Cli) -> None:
+    cli("create", "one")
+    result = cli("convert", "one", "two", "--format", "ollama")
+    assert result.code == 0
+    assert re.fullmatch(r"converted to two:latest  [0-9a-f]{12}  51 KB\n", result.output)
+    as_json = cli("convert", "one", "three", "--format", "docker", "--json").json
+    assert as_json["status"] == "success"
+    assert cli("convert", "--quiet", "one", "four").output == ""
+    assert cli("convert", "none", "x").code == 3
+
+
+def test_convert_refuses_to_lose_anything(cli: Cli, folder: Path) -> None:
+    (folder / "README.md").write_text("# x")
+    (folder / "Modelfile").unlink()
+    cli("create", "one", ".")
+    refused = cli("convert", "one", "two", "--format", "ollama")
+    assert refused.code == 9
+    assert "no place for README.md (document) (leave it out with --lossy" in refused.errors
+    assert cli("convert", "one", "two", "--format", "ollama", "--lossy").code == 0
+
+
+# The bar.
+
+LEAF = Descriptor("a/b", Digest.of(b""), 1000)
+
+
+def settings(*, json: bool = False) -> Settings:
+    return Settings(None, None, (), None, quiet=False, debug=False, json=json)
+
+
+def test_a_bar_is_drawn_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "can_draw", lambda: True)
+    monkeypatch.setattr(hashing, "_FRAME", 0.0)
+    with hashing.hashing(settings()) as tell:
+        tell(Step("hashing", "m.gguf", (LEAF,)))
+        tell(Moved(LEAF, 500))
+        tell(Waiting(1, "nothing"))
+        tell(Settled(LEAF, present=False))
+        tell(Step("tagging"))
+        tell(Step("hashing", "n.gguf", (LEAF,)))
+        tell(Moved(LEAF, 100))
+    drawn = capsys.readouterr().err
+    assert "hashing m.gguf:  50%" in drawn
+    assert "hashing m.gguf: 100%" in drawn
+    assert drawn.index("hashing m.gguf: 100%") < drawn.index("writing manifest")
+    assert drawn.endswith("\x1b[?7h")
+
+
+@pytest.mark.parametrize(("json", "pause"), [(False, "_REPORT"), (True, "_RECORD")])
+def test_a_long_file_is_told_of_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pause: str, *, json: bool
+) -> None:
+    monkeypatch.setattr(hashing, pause, 0.0)
+    with hashing.hashing(settings(json=json)) as tell:
+        tell(Step("hashing", "m.gguf", (LEAF,)))
+        tell(Moved(LEAF, 250))
+    captured = capsys.readouterr()
+    assert ('"completed": 250' if json else " 25% of 1.0 KB") in captured.out + captured.err
