@@ -204,9 +204,14 @@ class Archives:
                 self._files.remove(blob)
 
     def _is_a_file(self, digest: Digest) -> bool:
-        """Whether another layer is made of this one. A recipe that cannot be read may say so."""
+        """Whether another layer is made of this one, or may be: its recipe cannot be read."""
         for other, _, _ in self._contents.recipes.listing():
-            recipe = self._contents.recipes.read(other) if other not in {None, digest} else None
+            if other is None or other == digest:
+                continue
+            try:
+                recipe = self._contents.recipes.read(other)
+            except StoreError:
+                return True
             if recipe and any(file.descriptor.digest == digest for file in recipe.files):
                 return True
         return False

@@ -2,10 +2,11 @@
 
     oci-layout  index.json  blobs/sha256/<hex>      what skopeo, oras and crane read in place
     ingest/  leases/  used/  adopted/  trash/  lock beside it, modelpm's own
+    recipes/                                        archives that are kept as the files in them
     modelpm.json                                    the version of this arrangement
 
 Commit order: blobs, manifests, names last. Delete order: names first. The lock is held only while
-a name is written, a lease is taken, or garbage is set aside: never while bytes move.
+a name or a recipe is written, a lease is taken, or garbage is set aside: never while bytes move.
 """
 
 import contextlib
