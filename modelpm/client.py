@@ -21,7 +21,6 @@ from modelpm.content import (
     Observer,
     Source,
     Step,
-    Waiting,
     ignore,
     read_manifest,
 )
@@ -29,15 +28,15 @@ from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
+from modelpm.registry.hosts import Hosts
+from modelpm.remotes import Remotes
 from modelpm.store.gc import Garbage
 from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
-    from modelpm.registry.client import RegistryClient
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
-    from modelpm.registry.repository import Repository
     from modelpm.session import Session
 
 __all__ = ["Client", "Installed"]
@@ -48,10 +47,9 @@ _NONE: Mapping[str, object] = MappingProxyType({})
 class Client:
     """The verbs on one store and any registries.
 
-    `home` is the store's folder, by default the platform's folder for user data. `plain_http`
-    names the hosts that may be spoken to without TLS; loopback hosts are tried both ways.
-    `ca_file` is a PEM file of certificate authorities to trust instead of the system's; `limits`
-    are how long a registry is waited for, and how often it is asked again.
+    `home` is the store's folder, by default the platform's folder for user data. `hosts`
+    says how registries are to be spoken to; `limits` are how long one is waited for, and how often
+    it is asked again.
     """
 
     def __init__(
@@ -59,8 +57,7 @@ class Client:
         home: Path | str | None = None,
         *,
         default_registry: str = DEFAULT_REGISTRY,
-        plain_http: Collection[str] = (),
-        ca_file: str | None = None,
+        hosts: Hosts | None = None,
         credentials: "CredentialSource | None" = None,
         limits: "Limits | None" = None,
         observe: Observer = ignore,
@@ -68,12 +65,8 @@ class Client:
         self.home = Path(home) if home is not None else _default_home()
         self.default_registry = default_registry
         self.store = Store(self.home, observe=observe)
-        self._plain_http = frozenset(host.lower() for host in plain_http)
-        self._ca_file = ca_file
-        self._credentials = credentials
-        self._limits = limits
         self._observe = observe
-        self._clients: dict[str, RegistryClient] = {}
+        self._remotes = Remotes(hosts or Hosts(), credentials, limits, observe)
 
     def reference(self, name: str) -> Reference:
         """What a name means here. Raises InvalidReferenceError."""
@@ -88,7 +81,7 @@ class Client:
         """
         reference = self.reference(name)
         self._observe(Step("resolving", reference.name))
-        source = self._repository(reference)
+        source = self._remotes.repository(reference)
         told = source.resolve(reference.target)
         old = self.store.find(reference.name)
         chosen = self._choose(source, told, old)
@@ -163,34 +156,13 @@ class Client:
 
     def close(self) -> None:
         """End the connections that are kept for the next request."""
-        for client in self._clients.values():
-            client.close()
-        self._clients.clear()
+        self._remotes.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _repository(self, reference: Reference) -> "Repository":
-        # lazy: start-up time; what stays on this machine needs no HTTP
-        from modelpm.registry.client import RegistryClient  # noqa: PLC0415
-        from modelpm.registry.credentials import Anonymous  # noqa: PLC0415
-        from modelpm.registry.limits import Limits  # noqa: PLC0415
-        from modelpm.registry.repository import Repository  # noqa: PLC0415
-
-        host = reference.registry
-        if host not in self._clients:
-            self._clients[host] = RegistryClient(
-                host,
-                plain_http=True if host in self._plain_http else None,
-                ca_file=self._ca_file,
-                credentials=self._credentials or Anonymous(),
-                limits=self._limits or Limits(),
-                on_wait=lambda seconds, reason: self._observe(Waiting(seconds, reason)),
-            )
-        return Repository(self._clients[host], reference.repository)
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""

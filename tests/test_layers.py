@@ -28,7 +28,7 @@ STOREYS = [
         "modelpm.runner",
     },
     {"modelpm.project"},
-    {"modelpm.installed"},
+    {"modelpm.installed", "modelpm.remotes"},
     {"modelpm.session"},
     {"modelpm.client", "modelpm.server"},
     {"modelpm.cli"},

@@ -19,6 +19,7 @@ from modelpm.content import read, read_manifest
 from modelpm.errors import AuthenticationError, RegistryError
 from modelpm.registry.client import RegistryClient
 from modelpm.registry.credentials import Credential, DockerConfig, Kind
+from modelpm.registry.hosts import Hosts, HostSettings
 from modelpm.registry.repository import Repository
 from tests.conftest import require
 
@@ -157,5 +158,6 @@ def test_an_authority_of_ones_own_is_named(tmp_path: Path) -> None:
         name = f"{registry.host}/team/tiny"
         with pytest.raises(RegistryError, match="certificate"):
             pull(tmp_path / "home", name, None)
-        digest = pull(tmp_path / "home", name, None, ca_file=str(authority.certificate))
+        trust = Hosts(HostSettings(ca_file=str(authority.certificate)))
+        digest = pull(tmp_path / "home", name, None, hosts=trust)
         assert digest == build.ollama().digest

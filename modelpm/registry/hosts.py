@@ -1,0 +1,35 @@
+"""How each registry is to be spoken to: what the user says of a host, and of all of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What holds for one registry. Paths are of PEM files."""
+
+    plain_http: bool = False
+    """Speak without TLS. Loopback hosts are tried both ways in any case."""
+    insecure_login: bool = False
+    """Send credentials also where there is no TLS."""
+    ca_file: str | None = None
+    """Authorities to trust instead of the system's."""
+    client_certificate: str | None = None
+    client_key: str | None = None
+    """The key of the client's certificate, if it is not in the same file."""
+    mirrors: tuple[str, ...] = ()
+    """URLs to try first for what is read, in this order."""
+    trusted_realms: frozenset[str] = frozenset()
+    """Origins of token services that may be sent this registry's credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The settings of all hosts: a host's own, or else the default."""
+
+    default: HostSettings = HostSettings()
+    own: Mapping[str, HostSettings] = field(default_factory=dict)
+
+    def of(self, host: str) -> HostSettings:
+        """What holds for this host, as a Reference has its name."""
+        return self.own.get(host.lower(), self.default)
