@@ -8,19 +8,31 @@ from dataclasses import dataclass, field
 class HostSettings:
     """What holds for one registry. Paths are of PEM files."""
 
-    plain_http: bool = False
-    """Speak without TLS. Loopback hosts are tried both ways in any case."""
+    plain_http: bool | None = None
+    """Speak without TLS. None is False, except that loopback hosts are tried both ways."""
     insecure_login: bool = False
     """Send credentials also where there is no TLS."""
     ca_file: str | None = None
     """Authorities to trust instead of the system's."""
     client_certificate: str | None = None
+    """Shown to this host alone, if it asks for one."""
     client_key: str | None = None
     """The key of the client's certificate, if it is not in the same file."""
     mirrors: tuple[str, ...] = ()
-    """URLs to try first for what is read, in this order."""
+    """URLs to try first for what is read, in this order: `https://HOST[/PREFIX]`. One with http is
+    the consent to read from there without TLS, and without credentials."""
     trusted_realms: frozenset[str] = frozenset()
     """Origins of token services that may be sent this registry's credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """By way of which proxies requests go out. A URL may hold a user and a password."""
+
+    https: str | None = field(default=None, repr=False)
+    http: str | None = field(default=None, repr=False)
+    excepted: str = ""
+    """Whom to reach directly, as NO_PROXY lists them: hosts, `.domains`, networks, `*`, commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,7 @@ class Hosts:
 
     default: HostSettings = HostSettings()
     own: Mapping[str, HostSettings] = field(default_factory=dict)
+    proxies: Proxies = Proxies()
 
     def of(self, host: str) -> HostSettings:
         """What holds for this host, as a Reference has its name."""
