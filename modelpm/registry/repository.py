@@ -10,12 +10,12 @@ import io
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import BinaryIO, cast
 
-from modelpm.content import Sink
+from modelpm.content import Fetcher, Sink
 from modelpm.errors import (
     DigestMismatchError,
     InvalidManifestError,
@@ -37,6 +37,7 @@ from modelpm.oci.reference import Reference
 from modelpm.registry.client import RegistryClient, is_success
 from modelpm.registry.download import Download
 from modelpm.registry.stream import BlobStream
+from modelpm.registry.upload import NoNotes, Notes
 
 _ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}"
 _KEPT = 16
@@ -50,8 +51,9 @@ class Repository:
     The last manifests read are kept, so that `resolve` and then `fetch` is one request.
     """
 
-    def __init__(self, client: RegistryClient, name: str) -> None:
+    def __init__(self, client: RegistryClient, name: str, notes: Notes | None = None) -> None:
         self._client = client
+        self._notes = notes or NoNotes()
         self.name = Reference.parse(f"{client.host}/{name}:tag").repository
         self._container = client.get_container(self.name)
         self._lock = threading.Lock()
@@ -101,7 +103,9 @@ class Repository:
         self._client.check(response)
         return True
 
-    def referrers(self, subject: Descriptor) -> Iterator[Descriptor]:
+    def referrers(
+        self, subject: Descriptor, artifact_type: str | None = None
+    ) -> Iterator[Descriptor]:
         """The manifests whose subject this is, from the API or else from the fallback tag."""
         count = 0
         for index in self._referrer_pages(subject.digest):
@@ -109,7 +113,8 @@ class Repository:
                 count += 1
                 if count > self._client.limits.entries:
                     raise RegistryError(f"more than {count - 1} referrers of {subject.digest}")
-                yield child.descriptor
+                if artifact_type in (None, child.descriptor.artifact_type):
+                    yield child.descriptor
 
     def tags(self) -> list[str]:
         """All tags, in the registry's order. What is not a tag by the grammar is left out."""
@@ -120,6 +125,31 @@ class Repository:
         if tags is None or len(tags) > self._client.limits.entries:
             raise RegistryError(f"{self._client.host} has no usable list of tags of {self.name}")
         return [tag for tag in tags if isinstance(tag, str) and _TAG.fullmatch(tag)]
+
+    def push(self, desc: Descriptor, source: Fetcher) -> None:
+        """Bring content in, verified before its end is sent. Idempotent; resumes.
+
+        A manifest is put by its digest and read back; all that it names must be there. Raises
+        DigestMismatchError where the source's bytes are wrong, RegistryError where the
+        registry does not take them, and what reading the source raises.
+        """
+        raise NotImplementedError
+
+    def tag(self, desc: Descriptor, reference: str) -> None:
+        """Point a tag at a manifest that is here: its very bytes are put under that name."""
+        raise NotImplementedError
+
+    def delete(self, reference: str) -> Descriptor:
+        """Delete a tag, or a manifest by its digest; what it was.
+
+        Raises NotFoundError, and RegistryError where the registry does not delete.
+        """
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def hold(self, descs: Iterable[Descriptor]) -> Iterator[None]:
+        """Nothing to do: a registry keeps what is new by itself."""
+        yield
 
     def _manifest_url(self, reference: str) -> str:
         return f"{self._client.prefix}://{self._container.manifest_url(reference)}"

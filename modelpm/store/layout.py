@@ -31,6 +31,7 @@ from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
+from modelpm.store.notes import StoreNotes
 
 VERSION = 1
 _BESIDE = ("ingest", "leases", "used", "trash")
@@ -55,6 +56,7 @@ class Store:
         self._blobs = Blobs(root, self._files, observe)
         self._index = Index(root, self._files)
         self._leases = Leases(root, self._files)
+        self.notes = StoreNotes(root, self._files)
         self._lock = root / "lock"
         self._prepared = False
 

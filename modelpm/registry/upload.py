@@ -1,0 +1,54 @@
+"""How a blob gets into a registry: found there, mounted, or sent, and sent on after a cut.
+
+Source: OCI distribution spec 1.1, "Pushing Blobs" and "Mounting a blob from another repository".
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from modelpm.oci.descriptor import Digest
+
+
+class Notes(Protocol):
+    """What is remembered of registries from one push to the next. Losing any of it is fine."""
+
+    def sisters(self, host: str, digest: Digest) -> Sequence[str]:
+        """The repositories of a registry in which a blob was seen, newest first."""
+        ...
+
+    def saw(self, host: str, repository: str, digest: Digest) -> None:
+        """A blob is in this repository: it was pulled from there, found there or pushed there."""
+        ...
+
+    def upload(self, key: str) -> str | None:
+        """The URL of the session of an upload that was begun and not ended."""
+        ...
+
+    def begin_upload(self, key: str, location: str) -> None:
+        """An upload goes on at this URL, which may hold a secret."""
+        ...
+
+    def end_upload(self, key: str) -> None:
+        """An upload is done, or given up."""
+        ...
+
+
+class NoNotes:
+    """Remembers nothing."""
+
+    def sisters(self, host: str, digest: Digest) -> Sequence[str]:
+        """None."""
+        return ()
+
+    def saw(self, host: str, repository: str, digest: Digest) -> None:
+        """Forgotten at once."""
+
+    def upload(self, key: str) -> str | None:
+        """None."""
+        return None
+
+    def begin_upload(self, key: str, location: str) -> None:
+        """Forgotten at once."""
+
+    def end_upload(self, key: str) -> None:
+        """Nothing to do."""
