@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
     from modelpm.registry.repository import Repository
+    from modelpm.registry.upload import Notes
 
 
 class Remotes:
@@ -29,11 +30,11 @@ class Remotes:
         self._observe = observe
         self._clients: dict[str, RegistryClient] = {}
 
-    def repository(self, reference: Reference) -> "Repository":
-        """The repository that a reference is of."""
+    def repository(self, reference: Reference, notes: "Notes | None" = None) -> "Repository":
+        """The repository that a reference is of; `notes` are for what is pushed to it."""
         from modelpm.registry.repository import Repository  # noqa: PLC0415 - lazy: start-up time
 
-        return Repository(self.client(reference.registry), reference.repository)
+        return Repository(self.client(reference.registry), reference.repository, notes)
 
     def client(self, host: str) -> "RegistryClient":
         """The connection to one registry."""
@@ -43,14 +44,11 @@ class Remotes:
         from modelpm.registry.limits import Limits  # noqa: PLC0415
 
         if host not in self._clients:
-            settings = self._hosts.of(host)
             self._clients[host] = RegistryClient(
                 host,
-                plain_http=settings.plain_http or None,
-                ca_file=settings.ca_file,
+                hosts=self._hosts,
                 credentials=self._credentials or Anonymous(),
                 limits=self._limits or Limits(),
-                trusted_realms=settings.trusted_realms,
                 on_wait=lambda seconds, reason: self._observe(Waiting(seconds, reason)),
             )
         return self._clients[host]
