@@ -111,6 +111,14 @@ class Store:
             self._files.touch(note, boot)
         return path
 
+    def verify(self, desc: Descriptor) -> None:
+        """Hash a blob, whatever is believed of it; a wrong one is brought anew by the next pull.
+
+        Raises DigestMismatchError, NotFoundError or StoreError.
+        """
+        self._prepare_if_ours()
+        self._blobs.verify(desc)
+
     # Writing: the Target.
 
     def push(self, desc: Descriptor, source: Fetcher) -> None:
