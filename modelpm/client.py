@@ -10,24 +10,20 @@ several threads at once.
 
 import contextlib
 import fnmatch
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
-from modelpm import transfer
-from modelpm.content import (
-    MAX_NESTING,
-    Observer,
-    Source,
-    Step,
-    ignore,
-    read_manifest,
-)
+from modelpm import publishing, transfer
+from modelpm.content import Observer, Source, Step, ignore, read_manifest
 from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
+from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
+from modelpm.offered import Offered
+from modelpm.publishing import Pushed, Removal
 from modelpm.registry.hosts import Hosts
 from modelpm.remotes import Remotes
 from modelpm.store.gc import Garbage
@@ -39,7 +35,7 @@ if TYPE_CHECKING:
     from modelpm.registry.limits import Limits
     from modelpm.session import Session
 
-__all__ = ["Client", "Installed"]
+__all__ = ["Client", "Installed", "Offered", "Pushed", "Removal"]
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
@@ -72,6 +68,15 @@ class Client:
         """What a name means here. Raises InvalidReferenceError."""
         return Reference.parse(name, self.default_registry)
 
+    def repository(self, name: str) -> Reference:
+        """What the name of a repository means here, as a reference to its latest.
+
+        Raises InvalidReferenceError, also for a name with a tag or a digest.
+        """
+        if "@" in name or ":" in name.rpartition("/")[2]:
+            raise InvalidReferenceError(f"{name}: a repository's name has no tag and no digest")
+        return self.reference(name)
+
     def pull(self, name: str) -> Installed:
         """Bring a model here, verified, and point its name at it.
 
@@ -92,11 +97,77 @@ class Client:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
 
         transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
+        self._note(reference, chosen)
         if old is not None and old.descriptor.digest != chosen.digest:
             self._observe(Step("pruning"))
             self._collect(old.descriptor)
         self._observe(Step("done", reference.name))
         return self.get(reference.name)
+
+    def push(self, name: str, to: str = "") -> Pushed:
+        """Bring a model that is here to a registry, its digest kept.
+
+        Without `to` it goes where its name says; without a tag in `to` it keeps its own. Raises
+        NotFoundError, DigestMismatchError where the store's copy is damaged, and RegistryError; no
+        tag has changed then.
+        """
+        model = self.get(name)
+        reference = self._destination(to or model.name, self.reference(model.name))
+        target = self._remotes.repository(reference, self.store.notes)
+        return publishing.push(model, self.store, target, reference, self._observe)
+
+    def mirror(self, name: str, to: str, *, with_referrers: bool = True) -> Pushed:
+        """Bring a model from one registry to another, unchanged; nothing is kept here.
+
+        An index is taken with all that it holds, and so are signatures and other referrers.
+        Without a tag in `to` it keeps its own. Raises NotFoundError, ContentError, RegistryError.
+        """
+        reference = self.reference(name)
+        goal = self._destination(to, reference)
+        source = self._remotes.repository(reference)
+        target = self._remotes.repository(goal, publishing.Sisters(self.store.notes, reference))
+        return publishing.mirror(
+            source, target, reference, goal, self._observe, with_referrers=with_referrers
+        )
+
+    def tags(self, repository: str, *, everything: bool = False) -> Sequence[str]:
+        """The tags of a repository at its registry, in the registry's order.
+
+        Those that stand for a digest's signatures and referrers only if `everything` is asked for.
+        """
+        tags = self._remotes.repository(self.repository(repository)).tags()
+        return tags if everything else publishing.visible(tags)
+
+    def inspect(self, name: str) -> Offered:
+        """What a registry has under a name, without its weights; of an index what fits here."""
+        reference = self.reference(name)
+        source = self._remotes.repository(reference)
+        short = reference.short(self.default_registry)
+        return Offered(source, source.resolve(reference.target), reference.name, short)
+
+    def inspect_manifest(self, name: str) -> Manifest:
+        """The manifest or the index that a name means at its registry."""
+        reference = self.reference(name)
+        source = self._remotes.repository(reference)
+        return read_manifest(source, source.resolve(reference.target))
+
+    def catalog(self, host: str) -> Iterator[str]:
+        """The names of a registry's repositories. Raises RegistryError where it tells none."""
+        yield from self._remotes.client(Reference.parse(f"{host}/any").registry).catalog()
+
+    def plan_removal(self, name: str) -> Removal:
+        """What `remove_remote` would delete at a registry. Raises NotFoundError."""
+        reference = self.reference(name)
+        return publishing.plan_removal(self._remotes.repository(reference), reference)
+
+    def remove_remote(self, removal: Removal, *, force: bool = False) -> Removal:
+        """Delete at a registry what was planned; what was deleted.
+
+        Raises RegistryError where other tags would go with the one that was meant, unless `force`
+        is set, and where the registry does not delete.
+        """
+        repository = self._remotes.repository(removal.reference)
+        return publishing.remove(repository, removal, force=force)
 
     def list(self, pattern: str = "") -> tuple[Installed, ...]:
         """The models here by name; with a pattern, those whose short or full name it fits.
@@ -166,21 +237,21 @@ class Client:
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""
-        # lazy: start-up time
-        from modelpm.model.dialects import choose  # noqa: PLC0415
-        from modelpm.model.model import Model  # noqa: PLC0415
-
         if old is not None and old.selected_from == told.digest:
             return old.descriptor
-        chosen = told
-        for _ in range(MAX_NESTING):
-            manifest = read_manifest(source, chosen)
-            if manifest.config is not None:
-                if not self.store.exists(chosen):
-                    Model.read(manifest, source)  # before a weight moves: is it a model at all?
-                return chosen
-            chosen = choose(manifest)
-        raise NotFoundError(f"{told.digest} holds no model within {MAX_NESTING} indexes")
+        offered = Offered(source, told)
+        if not self.store.exists(offered.descriptor):
+            _ = offered.model  # before a weight moves: is it a model at all?
+        return offered.descriptor
+
+    def _note(self, reference: Reference, root: Descriptor) -> None:
+        """Remember where a model's blobs are, for a push to a sister repository."""
+        for leaf in read_manifest(self.store, root).successors:
+            if not is_manifest(leaf):
+                self.store.notes.saw(reference.registry, reference.repository, leaf.digest)
+
+    def _destination(self, text: str, source: Reference) -> Reference:
+        return publishing.destination(text, source, self.default_registry)
 
     def _collect(self, root: Descriptor) -> None:
         """Delete what only `root` needed.
