@@ -9,7 +9,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -23,10 +23,12 @@ from modelpm.errors import RegistryError
 from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.budget import Budget
-from modelpm.registry.connection import checked_ca, speaks_tls
+from modelpm.registry.connection import speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
+from modelpm.registry.hosts import Hosts
 from modelpm.registry.limits import Attempts, Limits
+from modelpm.registry.routes import Routes
 from modelpm.registry.session import Session
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
@@ -60,10 +62,9 @@ class _Call:
 class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has no types
     """Requests to the registry at `host`, which is spelled as a Reference has it.
 
-    `plain_http`: True is http and False https. None is https, except that on this machine the
-    registry is asked which of them it speaks. `ca_file` is a PEM file of authorities to trust
-    instead of the usual ones. `on_wait` is told seconds and reason before each wait, from any
-    thread. `trusted_realms` are origins of token services that may see our credentials.
+    `hosts` says how it is to be spoken to, and so those that it refers to. Where that leaves open
+    whether to speak without TLS, a registry on this machine is asked which of them it speaks.
+    `on_wait` is told seconds and reason before each wait, from any thread.
 
     Methods raise RegistryError, AuthenticationError and NotFoundError. Threads may share it.
     """
@@ -75,11 +76,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         host: str,
         *,
         credentials: CredentialSource,
-        plain_http: bool | None = None,
-        ca_file: str | None = None,
+        hosts: Hosts | None = None,
         limits: Limits = DEFAULT_LIMITS,
         on_wait: Callable[[float, str], None] = lambda _seconds, _reason: None,
-        trusted_realms: Collection[str] = (),
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,14 +86,23 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.host = host
         self.limits = limits
         self.clock = clock
-        self.session = Session()
-        self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
+        self.settings = (hosts or Hosts()).of(host)
+        self._server = Origin.of(f"https://{self.hostname}")
+        self.session = Session(Routes(self._server, self.settings, hosts or Hosts()).to)
+        trusted = self.settings.trusted_realms
+        self.auth = Auth(
+            host,
+            credentials,
+            self._ask_token_service,
+            clock,
+            trusted,
+            insecure_login=self.settings.insecure_login,
+        )
         self.budget = Budget(limits, sleep or time.sleep, clock)
         self._sleep = sleep
         self._on_wait = on_wait
-        self._verify = True if ca_file is None else checked_ca(ca_file)
-        self._server = Origin.of(f"https://{self.hostname}")
-        self.prefix = None if plain_http is None else ("https", "http")[plain_http]
+        plain = self.settings.plain_http
+        self.prefix = None if plain is None else ("https", "http")[plain]
 
     @property
     def prefix(self) -> str:
@@ -298,7 +306,6 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         response = self.session.ask(
             requests.Request(call.method, call.url, call.headers, data=call.data, json=call.json),
             (self.limits.connect, call.seconds),
-            self._verify,
         )
         spent = (self.clock() - started) * 1000
         shown = redacted(call.url)

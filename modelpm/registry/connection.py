@@ -18,8 +18,6 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from modelpm.errors import RegistryError
-
 _NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
 """OpenSSL's words for an answer in another protocol."""
 
@@ -141,14 +139,3 @@ def speaks_tls(host: str, port: int, seconds: float) -> bool:
         except OSError:
             return False
     return True
-
-
-def checked_ca(path: str) -> str:
-    """The path of a PEM file of authorities, if TLS can use it. Raises RegistryError."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise RegistryError(f"--ca-file {path}: not a PEM file of certificates") from None
-    except OSError as error:
-        raise RegistryError(f"--ca-file {path}: {error.strerror}") from None
-    return path

@@ -637,50 +637,6 @@ def test_elsewhere_it_is_https_unless_told(bench: Bench) -> None:
     assert str(bench.client("[::1]:5000", plain_http=True).origin) == "http://[::1]:5000"
 
 
-# Proxies
-
-
-@pytest.fixture
-def proxy_env(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    return monkeypatch
-
-
-def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
-    bench: Bench, proxy_env: pytest.MonkeyPatch
-) -> None:
-    proxy = bench.registry()
-    fill(proxy)
-    proxy_env.setenv("http_proxy", f"http://me:s3cret@{proxy.host}")
-    here = bench.registry()
-    fill(here)
-    assert pull(bench.repository(here)) == BLOB
-    assert not proxy.log
-    assert not any(request.has_secret for request in here.log)
-    far = Repository(bench.client("reg.example", plain_http=True), NAME)
-    far.resolve("latest")
-    assert proxy.log[0].path == f"http://reg.example/v2/{NAME}/manifests/latest"
-    assert "proxy-authorization" in proxy.log[0].headers
-
-
-def test_a_proxy_that_refuses_is_told_of(bench: Bench, proxy_env: pytest.MonkeyPatch) -> None:
-    proxy = bench.registry([{"method": "CONNECT", "status": 407}])
-    proxy_env.setenv("https_proxy", f"http://me:s3cret@{proxy.host}")
-    message = refusal(Repository(bench.client("reg.example"), NAME))
-    assert "the proxy refuses: Tunnel connection failed: 407" in message
-    assert "s3cret" not in message
-    assert bench.waits.slept == []
-
-
-def test_a_proxy_that_is_not_there_is_told_of(bench: Bench, proxy_env: pytest.MonkeyPatch) -> None:
-    proxy_env.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{closed_port()}")
-    message = refusal(Repository(bench.client("reg.example"), NAME))
-    assert "the proxy cannot be reached" in message
-    assert "s3cret" not in message
-
-
 # The rest of the door
 
 
