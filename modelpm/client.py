@@ -73,7 +73,7 @@ class Client:
 
         Raises InvalidReferenceError, also for a name with a tag or a digest.
         """
-        if "@" in name or ":" in name.rpartition("/")[2]:
+        if _has_end(name):
             raise InvalidReferenceError(f"{name}: a repository's name has no tag and no digest")
         return self.reference(name)
 
@@ -112,7 +112,7 @@ class Client:
         tag has changed then.
         """
         model = self.get(name)
-        reference = self._destination(to or model.name, self.reference(model.name))
+        reference = self._destination(to or model.name, model.name)
         target = self._remotes.repository(reference, self.store.notes)
         return publishing.push(model, self.store, target, reference, self._observe)
 
@@ -123,7 +123,7 @@ class Client:
         Without a tag in `to` it keeps its own. Raises NotFoundError, ContentError, RegistryError.
         """
         reference = self.reference(name)
-        goal = self._destination(to, reference)
+        goal = self._destination(to, name)
         source = self._remotes.repository(reference)
         target = self._remotes.repository(goal, publishing.Sisters(self.store.notes, reference))
         return publishing.mirror(
@@ -250,8 +250,13 @@ class Client:
             if not is_manifest(leaf):
                 self.store.notes.saw(reference.registry, reference.repository, leaf.digest)
 
-    def _destination(self, text: str, source: Reference) -> Reference:
-        return publishing.destination(text, source, self.default_registry)
+    def _destination(self, text: str, name: str) -> Reference:
+        """Where a model is to go: with neither tag nor digest it keeps those of its name."""
+        told = self.reference(text)
+        if _has_end(text):
+            return told
+        kept = self.reference(name)
+        return Reference(told.registry, told.repository, kept.tag, kept.digest)
 
     def _collect(self, root: Descriptor) -> None:
         """Delete what only `root` needed.
@@ -281,6 +286,11 @@ class Client:
         except InvalidReferenceError:
             return name
         return reference.short(self.default_registry) if reference.name == name else name
+
+
+def _has_end(name: str) -> bool:
+    """Whether a name as people type it has a tag or a digest."""
+    return "@" in name or ":" in name.rpartition("/")[2]
 
 
 def _default_home() -> Path:

@@ -104,17 +104,6 @@ class Sisters:
         self.notes.end_upload(key)
 
 
-def destination(text: str, source: Reference, default_registry: str) -> Reference:
-    """Where something is to go: what names no tag and no digest gets those of `source`.
-
-    Raises InvalidReferenceError.
-    """
-    told = Reference.parse(text, default_registry)
-    if "@" in text or ":" in text.rpartition("/")[2]:
-        return told
-    return Reference(told.registry, told.repository, source.tag, source.digest)
-
-
 def push(
     model: Installed, store: Store, target: "Repository", reference: Reference, observe: Observer
 ) -> Pushed:

@@ -24,6 +24,7 @@ from modelpm.errors import ModelPMError
 
 COMMANDS = {
     "pull": "Bring models here, verified.",
+    "push": "Bring a model that is here to a registry.",
     "list": "List the models that are here.",
     "show": "Show what a model is, or one thing about it.",
     "run": "Ask a model once, or chat with it.",
@@ -31,6 +32,8 @@ COMMANDS = {
     "cp": "Give a model a second name.",
     "prune": "Delete what no name needs.",
     "path": "Print the path of a model's weights, verified.",
+    "tags": "List the tags of a repository at its registry.",
+    "mirror": "Copy a model from one registry to another.",
     "completion": "Print the completion script for a shell.",
 }
 """Each is a module of this name in `commands`, whose `command` it is."""
