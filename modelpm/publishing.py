@@ -8,12 +8,11 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from modelpm import transfer
 from modelpm.content import Observer, Source, Step, Target, all_successors, walk
 from modelpm.errors import (
-    AuthenticationError,
     DigestMismatchError,
     InvalidReferenceError,
     ModelPMError,
@@ -27,7 +26,6 @@ from modelpm.oci.reference import Reference
 from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
-    from modelpm.registry.repository import Repository
     from modelpm.registry.upload import Notes
 
 MAX_REFERRERS = 1_000
@@ -39,7 +37,28 @@ MAX_COMPARED = 1_000
 _ATTACHED = (".sig", ".att", ".sbom")
 """Endings of the tags by which signatures, attestations and bills of material are found."""
 
+_NO_TAG_DELETION = frozenset({400, 405, 501})
 _OF_A_DIGEST = re.compile(r"(?:sha256|sha512)-[a-f0-9]{64}(?:\.[A-Za-z0-9._-]+)?")
+
+
+class Repository(Target, Protocol):
+    """What is needed of a repository: a Target whose names are tags."""
+
+    @property
+    def name(self) -> str:
+        """Its name at the registry."""
+        ...
+
+    def tags(self) -> Sequence[str]:
+        """All its tags."""
+        ...
+
+    def delete(self, reference: str) -> object:
+        """Delete a tag, or a manifest by its digest, with its tags.
+
+        Raises NotFoundError, and RegistryError where the registry does not delete such a thing.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +124,7 @@ class Sisters:
 
 
 def push(
-    model: Installed, store: Store, target: "Repository", reference: Reference, observe: Observer
+    model: Installed, store: Store, target: Repository, reference: Reference, observe: Observer
 ) -> Pushed:
     """Bring an installed model to a registry; one request where the tag points at it already.
 
@@ -136,8 +155,8 @@ def push(
 
 
 def mirror(
-    source: "Repository",
-    target: "Repository",
+    source: Repository,
+    target: Repository,
     reference: Reference,
     goal: Reference,
     observe: Observer,
@@ -176,7 +195,7 @@ def visible(tags: Iterable[str]) -> list[str]:
     return [tag for tag in tags if not _OF_A_DIGEST.fullmatch(tag)]
 
 
-def plan_removal(repository: "Repository", reference: Reference) -> Removal:
+def plan_removal(repository: Repository, reference: Reference) -> Removal:
     """What deleting a tag, or a manifest by its digest, takes away. Raises NotFoundError."""
     digest = repository.resolve(reference.target).digest
     if reference.digest is None:
@@ -184,7 +203,7 @@ def plan_removal(repository: "Repository", reference: Reference) -> Removal:
     return Removal(reference, digest, _tags_of(repository, digest))
 
 
-def remove(repository: "Repository", removal: Removal, *, force: bool = False) -> Removal:
+def remove(repository: Repository, removal: Removal, *, force: bool = False) -> Removal:
     """Delete what was planned; what was deleted.
 
     Some registries cannot delete a tag by itself, only a manifest with all of its tags. Where it
@@ -196,9 +215,9 @@ def remove(repository: "Repository", removal: Removal, *, force: bool = False) -
         return removal
     try:
         repository.delete(str(reference.tag))
-    except AuthenticationError:
-        raise
-    except (RegistryError, NotFoundError):
+    except (RegistryError, NotFoundError) as error:
+        if not _may_need_digest(error):
+            raise
         if repository.resolve(reference.target).digest != removal.digest:
             raise
     else:
@@ -320,7 +339,12 @@ def _attached(source: Source, subjects: Iterable[Descriptor]) -> Iterator[tuple[
                 continue
 
 
-def _tags_of(repository: "Repository", digest: Digest) -> tuple[str, ...]:
+def _may_need_digest(error: RegistryError | NotFoundError) -> bool:
+    """Whether a registry may have refused because it was asked for a tag."""
+    return isinstance(error, NotFoundError) or error.status in _NO_TAG_DELETION
+
+
+def _tags_of(repository: Repository, digest: Digest) -> tuple[str, ...]:
     """The tags that point at a manifest. Raises RegistryError where there are too many to ask."""
     tags = repository.tags()
     if len(tags) > MAX_COMPARED:
@@ -330,7 +354,7 @@ def _tags_of(repository: "Repository", digest: Digest) -> tuple[str, ...]:
     return tuple(tag for tag in tags if _is_tagged(repository, tag, digest))
 
 
-def _is_tagged(repository: "Repository", tag: str, digest: Digest) -> bool:
+def _is_tagged(repository: Repository, tag: str, digest: Digest) -> bool:
     try:
         return repository.resolve(tag).digest == digest
     except NotFoundError:  # deleted meanwhile
