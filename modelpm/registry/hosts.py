@@ -1,7 +1,13 @@
 """How each registry is to be spoken to: what the user says of a host, and of all of them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from modelpm.errors import InvalidReferenceError, RegistryError
+from modelpm.oci.reference import Reference
+
+_MIRROR = re.compile(r"(?:(https?)://)?([^/@]{1,300})((?:/[^/@]{1,255})*)/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,36 @@ class HostSettings:
     the consent to read from there without TLS, and without credentials."""
     trusted_realms: frozenset[str] = frozenset()
     """Origins of token services that may be sent this registry's credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """Where a mirror is: its host, as a Reference has one, and what comes before repositories."""
+
+    host: str
+    plain_http: bool = False
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> "Mirror":
+        """Read `[https://]HOST[:PORT][/v2][/PREFIX]` or `http://...`. Raises RegistryError."""
+        match = _MIRROR.fullmatch(url)
+        scheme, host, path = match.groups() if match else ("", "", "")
+        is_plain = (scheme or "").lower() == "http"
+        if not any(mark in host for mark in ".:") and host.lower() != "localhost":
+            host += ":80" if is_plain else ":443"  # else a reference would take it for a name
+        prefix = path.strip("/").removeprefix("v2").strip("/") if path else ""
+        try:
+            parsed = Reference.parse(f"{host}/{prefix}/x" if prefix else f"{host}/x")
+        except InvalidReferenceError:
+            # Not repeated: whoever writes a user and a password there wrote a secret.
+            why = "a mirror is https://HOST[:PORT][/PREFIX], or http:// for one without TLS"
+            raise RegistryError(f"--mirror: {why}") from None
+        return cls(parsed.registry, is_plain, prefix)
+
+    def repository(self, name: str) -> str:
+        """What a repository of the mirrored registry is called there."""
+        return f"{self.prefix}/{name}" if self.prefix else name
 
 
 @dataclass(frozen=True, slots=True)
