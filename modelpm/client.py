@@ -33,6 +33,7 @@ from modelpm.store.layout import Store
 if TYPE_CHECKING:
     from modelpm.registry.credentials import CredentialSource
     from modelpm.registry.limits import Limits
+    from modelpm.registry.login import Keeper, Login, Person
     from modelpm.session import Session
 
 __all__ = ["Client", "Installed", "Offered", "Pushed", "Removal"]
@@ -168,6 +169,19 @@ class Client:
         """
         repository = self._remotes.repository(removal.reference)
         return publishing.remove(repository, removal, force=force)
+
+    def login(self, host: str, person: "Person", keeper: "Keeper") -> "Login":
+        """Log in to a registry and keep what opens it; what came of it.
+
+        Raises AuthenticationError and RegistryError; nothing is kept then.
+        """
+        from modelpm.registry.login import login  # noqa: PLC0415 - lazy: start-up time
+
+        return login(self._remotes.client(host), person, keeper)
+
+    def logout(self, host: str, keeper: "Keeper") -> tuple[str, ...]:
+        """Forget what login kept; the places that had something. Raises AuthenticationError."""
+        return keeper.forget(host)
 
     def list(self, pattern: str = "") -> tuple[Installed, ...]:
         """The models here by name; with a pattern, those whose short or full name it fits.

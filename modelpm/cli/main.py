@@ -34,6 +34,8 @@ COMMANDS = {
     "path": "Print the path of a model's weights, verified.",
     "tags": "List the tags of a repository at its registry.",
     "mirror": "Copy a model from one registry to another.",
+    "login": "Log in to a registry.",
+    "logout": "Forget the password for a registry.",
     "completion": "Print the completion script for a shell.",
 }
 """Each is a module of this name in `commands`, whose `command` it is."""

@@ -27,6 +27,7 @@ class Settings:
     quiet: bool
     debug: bool
     json: bool
+    auth_file: str | None = None
 
 
 def _read_settings_file(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -70,6 +71,12 @@ GLOBAL: tuple[click.Option, ...] = (
         type=_PLACE,
         metavar="FILE",
         help="Trust these authorities (PEM), not the system's.",
+    ),
+    click.Option(
+        ["--auth-file"],
+        type=_PLACE,
+        metavar="FILE",
+        help="Where login keeps passwords.  [default: auth.json beside the settings]",
     ),
     click.Option(
         ["--config"],

@@ -105,7 +105,7 @@ def of_answer(
     told = ": ".join(part for part in (what, refusal.message) if part)
     if elsewhere:
         return RegistryError(f"{task}: {elsewhere}: {told}", status=status, code=refusal.code)
-    login = f"(try: docker login {host})"
+    login = f"(try: modelpm login {host})"
     if status == HTTPStatus.NOT_FOUND:
         why = f"; it does not exist, or not logged in {login}" if anonymous else ""
         return NotFoundError(f"{task}: {told}{why}")

@@ -17,10 +17,12 @@ from requests.auth import AuthBase
 from modelpm.client import Client
 from modelpm.content import read, read_manifest
 from modelpm.errors import AuthenticationError, RegistryError
+from modelpm.registry.authfile import AuthFile
 from modelpm.registry.client import RegistryClient
-from modelpm.registry.credentials import Credential, DockerConfig, Kind
+from modelpm.registry.credentials import Credential, Kind
 from modelpm.registry.hosts import Hosts, HostSettings
 from modelpm.registry.repository import Repository
+from modelpm.registry.secret_file import SecretFile
 from tests.conftest import require
 
 pytestmark = pytest.mark.live
@@ -84,7 +86,7 @@ def test_docker_config_holds_the_password(locked: DockerRegistry, tmp_path: Path
     path = tmp_path / "config.json"
     auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     path.write_text(json.dumps({"auths": {locked.host: {"auth": auth}}}))
-    credentials = DockerConfig(path, "")
+    credentials = AuthFile(SecretFile(path, private=False), "")
     with Client(tmp_path / "home", credentials=credentials) as client:
         assert str(client.pull(f"{locked.host}/team/tiny").digest) == build.ollama().digest
 
@@ -110,7 +112,11 @@ def guarded(
 
 def trusting(tokens: JwtServer, guarded: DockerRegistry, credential: Credential) -> RegistryClient:
     """A client that may show this credential to the token server."""
-    return RegistryClient(guarded.host, credentials=Always(credential), trusted_realms=[tokens.url])
+    return RegistryClient(
+        guarded.host,
+        credentials=Always(credential),
+        hosts=Hosts(HostSettings(trusted_realms=frozenset([tokens.url]))),
+    )
 
 
 @pytest.mark.parametrize("credential", [ALICE, IDENTITY], ids=["password", "identity token"])

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from modelpm.errors import AuthenticationError, RegistryError
-from modelpm.registry.auth import Auth, Reply, attach, parse_challenges
+from modelpm.registry.auth import Auth, Reply, attach
+from modelpm.registry.challenge import parse_challenges
 from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind
 from modelpm.registry.failure import Refusal
 from modelpm.registry.task import Scope
@@ -362,7 +363,7 @@ BAD_REPLIES: list[tuple[Reply, type[RegistryError], str]] = [
     (Reply(500, b"oops"), RegistryError, "500 Internal Server Error: oops"),
     (Reply(401, b'{"details": "bad s3cret-of-alice"}'), AuthenticationError, r"bad \*\*\* \(try"),
     (Reply(400, b'{"error": "invalid_grant"}'), AuthenticationError, "invalid_grant"),
-    (Reply(403, b""), AuthenticationError, f"try: docker login {HOST}"),
+    (Reply(403, b""), AuthenticationError, f"try: modelpm login {HOST}"),
 ]
 
 

@@ -109,7 +109,7 @@ def test_a_refusal_comes_at_once(bench: Bench, status: int, kind: type[ModelPMEr
 def test_who_is_not_logged_in_hears_of_that(bench: Bench) -> None:
     registry = bench.registry()
     anonymous = refusal(bench.repository(registry), NotFoundError)
-    assert f"or not logged in (try: docker login {registry.host})" in anonymous
+    assert f"or not logged in (try: modelpm login {registry.host})" in anonymous
     known = refusal(bench.repository(registry, credentials=Always()), NotFoundError)
     assert "login" not in known
 
@@ -367,7 +367,7 @@ def test_a_wrong_password_is_told_at_once(bench: Bench) -> None:
     message = refusal(bench.repository(registry, credentials=Always()), AuthenticationError)
     assert message == (
         f"pulling {registry.host}/{NAME}:latest: 401 UNAUTHORIZED: authentication required"
-        f" (try: docker login {registry.host})"
+        f" (try: modelpm login {registry.host})"
     )
     assert len(registry.log) == 2
 

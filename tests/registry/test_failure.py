@@ -12,7 +12,7 @@ from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, Reg
 from modelpm.registry.failure import Failure, Refusal, of_answer, of_exception, read_refusal
 from modelpm.registry.limits import Limits
 
-LOGIN = "(try: docker login reg.io)"
+LOGIN = "(try: modelpm login reg.io)"
 POOL = urllib3.HTTPConnectionPool("reg.io")
 SECRET_URL = "/b?X-Amz-Signature=s3cret"
 
