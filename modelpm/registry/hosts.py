@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from modelpm.errors import InvalidReferenceError, RegistryError
 from modelpm.oci.reference import Reference
 
-_MIRROR = re.compile(r"(?:(https?)://)?([^/@]{1,300})((?:/[^/@]{1,255})*)/?", re.IGNORECASE)
+_MIRROR = re.compile(
+    r"(?:(https?)://)?([^/@]{1,300})(?:/v2(?=/|$))?((?:/[^/@]{1,255})*)/?", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Mirror:
         is_plain = (scheme or "").lower() == "http"
         if not any(mark in host for mark in ".:") and host.lower() != "localhost":
             host += ":80" if is_plain else ":443"  # else a reference would take it for a name
-        prefix = path.strip("/").removeprefix("v2").strip("/") if path else ""
+        prefix = path.strip("/")
         try:
             parsed = Reference.parse(f"{host}/{prefix}/x" if prefix else f"{host}/x")
         except InvalidReferenceError:

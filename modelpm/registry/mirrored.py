@@ -42,7 +42,7 @@ def patience(limits: Limits) -> Limits:
         attempts=min(limits.attempts, 2),
         retry_after_max=min(limits.retry_after_max, 1.0),
         slow_rate=max(limits.slow_rate, 16 * 2**10),
-        slow_window=min(limits.slow_window, 15.0),
+        slow_window=min(limits.slow_window, 10.0),
     )
 
 
