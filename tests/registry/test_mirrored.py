@@ -16,12 +16,11 @@ from gguf_writer import tiny_llama
 from registry import Basic, Registry
 
 from modelpm.client import Client
-from modelpm.content import Waiting
 from modelpm.errors import ModelPMError, NotFoundError, RegistryError
 from modelpm.oci.reference import Reference
 from modelpm.registry.hosts import Hosts, HostSettings, Mirror
 from modelpm.registry.limits import Limits
-from modelpm.registry.mirrored import REST, Mirrored, MirrorClient, patience
+from modelpm.registry.mirrored import REST, MirrorClient, Mirrored, patience
 from modelpm.registry.repository import Repository
 from modelpm.remotes import Remotes
 from tests.registry.conftest import NAME, QUICK, Always, Bench
@@ -50,7 +49,6 @@ class Company:
         self.home = home
         self.registry = bench.registry(auth=Basic("alice", "s3cret-of-alice"))
         self.registry.add(NAME, "latest", model())
-        self.waited: list[Waiting] = []
 
     def mirror(self, scenario: Any = (), name: str = NAME, **options: Any) -> Registry:
         registry = self.bench.registry(scenario, **options)
