@@ -34,6 +34,9 @@ USER, PASSWORD = "alice", "s3cret"
 SERVICE, ISSUER = "fixture-registry", "fixture-issuer"
 STARTING_SECONDS = 20
 
+_GRACE = 60
+"""Seconds for which docker-registry takes a token that has expired."""
+
 # bcrypt, the only kind of hash that docker-registry takes, at its lowest cost.
 _HTPASSWD = f"{USER}:$2y$05$modelpmfixturesaltxyzuz26RWNUHJ.U14/lU34385OONqKUkcHm\n"
 
@@ -60,9 +63,9 @@ class JwtServer(TokenServer):
             "iss": ISSUER,
             "sub": user,
             "aud": SERVICE,
-            "nbf": now - 10,
+            "nbf": now - _GRACE - 10,
             "iat": now,
-            "exp": now + int(self.lifetime),
+            "exp": now + int(self.lifetime) - _GRACE,
             "jti": super().mint(user, scopes),
             "access": [
                 {"type": "repository", "name": repository, "actions": [action]}

@@ -34,6 +34,9 @@ _DEFAULT_LIFETIME = 60.0
 _MAX_LIFETIME = 86_400.0
 _RENEW_AFTER = 0.8
 _SHORTEST_SCRUBBED = 4
+_NO_LONGER = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED)
+"""What token services say to an identity token that another one has replaced."""
+
 _LOG = logging.getLogger("modelpm.registry")
 
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
@@ -256,6 +259,8 @@ class Auth:
     def _fetch(self, demand: _Demand, credential: Credential | None, repository: str) -> _Token:
         asked_at = self._clock()
         reply = self._exchange(demand, credential)
+        if credential and reply.status in _NO_LONGER and self._has_newer(repository, credential):
+            reply = self._exchange(demand, credential)
         if reply.status != HTTPStatus.OK:
             raise self._denied(demand, reply, credential)
         document = _document(reply.body)
@@ -268,6 +273,17 @@ class Auth:
         if isinstance(fresh, str) and credential and _ACCESS_TOKEN.fullmatch(fresh):
             self._keep(repository, credential, fresh)
         return _Token(value, asked_at + _RENEW_AFTER * _lifetime(document.get("expires_in")))
+
+    def _has_newer(self, repository: str, credential: Credential) -> bool:
+        """Whether another process has put a newer identity token in the place of this one."""
+        if credential.kind is not Kind.IDENTITY_TOKEN or not isinstance(self._source, Rotating):
+            return False
+        self._source.reread()
+        found = self._source.find(self._host, repository)
+        if found is None or found.kind is not credential.kind or found == self._current(credential):
+            return False
+        self._rotated[credential.secret] = found.secret
+        return True
 
     def _keep(self, repository: str, credential: Credential, fresh: str) -> None:
         """Keep an identity token that came in the place of a password, or of another one."""

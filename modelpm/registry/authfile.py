@@ -141,6 +141,12 @@ class AuthFile:
             else:
                 self._edit(change)
 
+    def reread(self) -> None:
+        """As Rotating says."""
+        with self._lock:
+            self._known = None
+            self._replies.clear()
+
     def _document(self) -> "_Document":
         if self._known is None:
             self._known = _Document.parse(self.where, self._file.read())
@@ -163,9 +169,10 @@ class AuthFile:
             return json.dumps({**document, "auths": auths}, indent="\t").encode() + b"\n"
 
         with self._lock:
-            self._known = None
-            self._replies.clear()
-            self._file.edit(rewrite)
+            try:
+                self._file.edit(rewrite)
+            finally:
+                self.reread()
 
 
 class AuthText:

@@ -60,6 +60,10 @@ class Trusting(CredentialSource, Protocol):
 class Rotating(CredentialSource, Protocol):
     """A CredentialSource that can keep the identity token which replaces another."""
 
+    def reread(self) -> None:
+        """Forget what was read: another process may have written."""
+        ...
+
     def rotated(self, host: str, repository: str, old: Credential, new: Credential, /) -> None:
         """Put `new` where `find` found `old`, if `old` is still there.
 

@@ -45,6 +45,12 @@ class Keychain:
         """Where the user lets the credentials of a host go: what modelpm's own file says."""
         return self._own.trusted_realms(host)
 
+    def reread(self) -> None:
+        """As Rotating says."""
+        for place in self._places:
+            if isinstance(place, Rotating):
+                place.reread()
+
     def rotated(self, host: str, repository: str, old: Credential, new: Credential, /) -> None:
         """As Rotating says."""
         found = self._first(host, repository)

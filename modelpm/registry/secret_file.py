@@ -133,9 +133,10 @@ def _telling(path: Path, what: str) -> Iterator[None]:
 
 def _make_folder(folder: Path) -> None:
     """Have a folder; a new one is for the user alone."""
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o700)  # whatever the umask takes away
         _sync_folder(folder.parent)
     mode = folder.stat().st_mode
     if os.name == "posix" and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -146,6 +147,8 @@ def _make_folder(folder: Path) -> None:
 def _locked(path: Path) -> Iterator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN, 0o600)
     try:
+        if os.name == "posix" and not os.fstat(fd).st_mode & stat.S_IRUSR:
+            os.fchmod(fd, 0o600)  # the umask took it away
         deadline = time.monotonic() + LOCK_SECONDS
         while not _try_lock(fd):
             if time.monotonic() > deadline:
