@@ -132,9 +132,10 @@ class WideNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What has passed a proxy: bytes sent to its clients (heads too), connections, cuts."""
+    """What has passed a proxy: bytes sent to its clients and received from them, heads too."""
 
     sent: int = 0
+    received: int = 0
     connections: int = 0
     cuts: int = 0
 
@@ -170,13 +171,16 @@ class BadNetwork:
                 pipe.close()
         _end(self._process)
 
-    def begin(self, cuts: Sequence[int] = (), *, breaks_all: bool = False) -> None:
+    def begin(
+        self, cuts: Sequence[int] = (), *, breaks_all: bool = False, upward: bool = False
+    ) -> None:
         """Count from zero, and cut whenever so many bytes have been sent since now.
 
-        A cut ends the connection that reaches it, or all that are open; each second one is a
-        reset. It comes at most a piece of 256 KiB late.
+        With `upward` those count that were received from the clients. A cut ends the connection
+        that reaches it, or all that are open; each second one is a reset. It comes at most a
+        piece of 256 KiB late.
         """
-        self._ask({"cuts": sorted(cuts), "breaks_all": breaks_all})
+        self._ask({"cuts": sorted(cuts), "breaks_all": breaks_all, "upward": upward})
 
     @property
     def traffic(self) -> Traffic:
@@ -235,6 +239,7 @@ class _Plan:
 
     cuts: list[int] = field(default_factory=list)
     breaks_all: bool = False
+    upward: bool = False
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -251,9 +256,9 @@ class _Proxy:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def begin(self, cuts: Sequence[int], *, breaks_all: bool) -> None:
+    def begin(self, cuts: Sequence[int], *, breaks_all: bool, upward: bool) -> None:
         with self._lock:
-            self._plan = _Plan(list(cuts), breaks_all)
+            self._plan = _Plan(list(cuts), breaks_all, upward)
 
     @property
     def traffic(self) -> Traffic:
@@ -293,6 +298,7 @@ class _Proxy:
             while piece := line.client.recv(PIECE):
                 time.sleep(self._latency)
                 line.server.sendall(piece)
+                self._count(line, received=len(piece))
         line.end()
 
     def _carry_answers(self, line: _Line) -> None:
@@ -302,13 +308,14 @@ class _Proxy:
             while sent < size:
                 count = line.client.send(buffer[sent:size])
                 sent += count
-                self._count(count, line)
+                self._count(line, sent=count)
 
-    def _count(self, size: int, line: _Line) -> None:
+    def _count(self, line: _Line, *, sent: int = 0, received: int = 0) -> None:
         with self._lock:
             plan = self._plan
-            plan.traffic = replace(plan.traffic, sent=plan.traffic.sent + size)
-            if not plan.cuts or plan.traffic.sent < plan.cuts[0]:
+            sent, received = plan.traffic.sent + sent, plan.traffic.received + received
+            plan.traffic = replace(plan.traffic, sent=sent, received=received)
+            if not plan.cuts or (received if plan.upward else sent) < plan.cuts[0]:
                 return
             del plan.cuts[0]
             plan.traffic = replace(plan.traffic, cuts=plan.traffic.cuts + 1)
@@ -328,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps({"host": proxy.host}), flush=True)
     for order in map(json.loads, sys.stdin):
         if order:
-            proxy.begin(order["cuts"], breaks_all=order["breaks_all"])
+            proxy.begin(**order)
         print(json.dumps(asdict(proxy.traffic)), flush=True)
 
 

@@ -127,6 +127,19 @@ def test_a_bad_network_cuts_where_it_was_told_and_counts() -> None:
         assert 3 * MIB < traffic.sent < 4 * MIB
 
 
+def test_a_bad_network_cuts_what_goes_up_and_counts() -> None:
+    with Registry() as registry, BadNetwork(registry.host) as network:
+        network.begin([MIB], upward=True)
+        connection = http.client.HTTPConnection(network.host, timeout=20)
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            connection.request("PUT", "/v2/t/blobs/uploads/x", bytes(4 * MIB))
+            connection.getresponse()
+            connection.request("PUT", "/v2/t/blobs/uploads/x", bytes(4 * MIB))
+        connection.close()
+        wait_for(lambda: network.traffic.cuts == 1)
+        assert MIB <= network.traffic.received <= 4 * MIB
+
+
 def test_a_cut_can_reach_every_connection() -> None:
     with Registry() as registry, BadNetwork(registry.host) as network:
         path = f"/v2/t/blobs/{registry.content.add_blob(bytes(2 * MIB))}"
