@@ -1,17 +1,16 @@
 """How a command gets its client from its settings, and a shell the names to complete."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
+from modelpm.cli.network import hosts_of
 from modelpm.cli.options import Settings, settings_of
 from modelpm.client import Client
 from modelpm.content import Observer, ignore
 from modelpm.errors import ModelPMError
 from modelpm.oci.reference import DEFAULT_REGISTRY
-from modelpm.registry.hosts import Hosts, HostSettings
 
 if TYPE_CHECKING:
     from modelpm.registry.credentials import CredentialSource
@@ -28,17 +27,11 @@ def open_client(
     return Client(
         settings.home,
         default_registry=settings.default_registry or DEFAULT_REGISTRY,
-        hosts=_hosts(settings),
+        hosts=hosts_of(settings),
         credentials=credentials,
         limits=limits,
         observe=observe,
     )
-
-
-def _hosts(settings: Settings) -> Hosts:
-    default = HostSettings(ca_file=settings.ca_file)
-    plain = {host.lower(): replace(default, plain_http=True) for host in settings.plain_http}
-    return Hosts(default, plain)
 
 
 class InstalledName(click.types.StringParamType):
@@ -54,7 +47,7 @@ class InstalledName(click.types.StringParamType):
         try:
             with open_client(settings_of(ctx)) as client:
                 models = client.list()
-        except ModelPMError:
+        except (ModelPMError, click.UsageError):
             return []
         short = [m.short_name for m in models if m.short_name.startswith(incomplete)]
         return [
