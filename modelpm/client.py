@@ -87,7 +87,7 @@ class Client:
         """
         reference = self.reference(name)
         self._observe(Step("resolving", reference.name))
-        source = self._remotes.repository(reference)
+        source = self._remotes.source(reference)
         told = source.resolve(reference.target)
         old = self.store.find(reference.name)
         chosen = self._choose(source, told, old)
