@@ -23,6 +23,7 @@ from modelpm.errors import RegistryError
 from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.budget import Budget
+from modelpm.registry.catalog import repositories
 from modelpm.registry.connection import speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
@@ -39,7 +40,7 @@ DEFAULT_LIMITS = Limits()
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _PIECE = 64 * 2**10
 _LOG = logging.getLogger("modelpm.registry")
 
@@ -153,15 +154,20 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         json: Any = None,
         stream: bool = False,
         attempts: Attempts | None = None,
+        task: Task | None = None,
+        seconds: float | None = None,
     ) -> requests.Response:
         """Ask, and answer what the registry asks back. An answer of any status is returned.
 
         With `stream` the body is left to be read, without any check but that nothing encodes it;
-        otherwise it has been read, up to 4 MiB. GET and HEAD are tried again and redirected.
+        otherwise it has been read, up to 4 MiB. GET and HEAD are redirected. A request is tried
+        again, unless its `data` is more than bytes. `task` is told where the URL does not tell it;
+        `seconds` may pass without a byte of the answer.
         """
-        task = Task.of(self.host, method, url)
+        task = task or Task.of(self.host, method, url)
         sent = {**(headers or {}), "Accept-Encoding": "identity"}
-        call = _Call(method, url, sent, self.limits.no_progress, data, json)
+        call = _Call(method, url, sent, seconds or self.limits.no_progress, data, json)
+        repeatable = isinstance(data, bytes | None)
 
         def once() -> requests.Response:
             response = self._authorised(task, call)
@@ -171,19 +177,19 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 self._load(response, MAX_BYTES, task.words)
             return response
 
-        response = self._persist(task.words, once, method in PULLS, attempts)
+        response = self._persist(task.words, once, repeatable, attempts)
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if is_success(response) and encoding not in ("", "identity"):
             response.close()
             raise RegistryError(f"{task.words}: the content comes encoded as {encoding:.50}")
         return response
 
-    def check(self, response: requests.Response) -> None:
+    def check(self, response: requests.Response, task: Task | None = None) -> None:
         """Raises what an answer means unless it is one of success."""
         if is_success(response):
             return
         asked = response.history[0] if response.history else response
-        task = Task.of(self.host, str(asked.request.method), asked.url)
+        task = task or Task.of(self.host, str(asked.request.method), asked.url)
         status = response.status_code
         raise of_answer(
             task.words,
@@ -214,6 +220,10 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 return
             url = next_page(url, link)
         raise RegistryError(f"{Task.of(self.host, 'GET', url).words}: the list does not end")
+
+    def catalog(self) -> Iterator[str]:
+        """The names of the repositories. Raises as `catalog.repositories`."""
+        return repositories(self)
 
     def _do_paginated_request(
         self,
@@ -246,7 +256,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 status = response.status_code
                 why = f"{Origin.of(response.url).authority} answered {status}"
                 told = response.headers.get("Retry-After")
-                if status in _RETRIED and repeatable and attempts.again(why, told):
+                if status in RETRIED and repeatable and attempts.again(why, told):
                     continue
                 return response
             # Outside of `except`: the exception's text may hold a URL with a signature.
@@ -365,3 +375,4 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
 def is_success(response: requests.Response) -> bool:
     """Whether the status is one of 200 to 299."""
     return HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
+

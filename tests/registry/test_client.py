@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -640,14 +641,27 @@ def test_elsewhere_it_is_https_unless_told(bench: Bench) -> None:
 # The rest of the door
 
 
-def test_a_request_that_writes_is_sent_once(bench: Bench) -> None:
+class Stream:
+    """A body that is read as it goes out."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"x"
+
+
+@pytest.mark.parametrize(("body", "sent"), [(b"x", QUICK.attempts), (Stream(), 1)])
+def test_a_body_of_bytes_is_sent_again_and_a_stream_is_not(
+    bench: Bench, body: object, sent: int
+) -> None:
     registry = bench.registry([{"method": "POST", "status": 503}])
     client = bench.client(registry.host)
     url = f"{registry.url}/v2/{NAME}/blobs/uploads/"
-    response = client.do_request(url, "POST", data=b"x")
+    response = client.do_request(url, "POST", data=body)
     with pytest.raises(RegistryError, match=rf"pushing {registry.host}/{NAME}, blob uploads/: 503"):
         client.check(response)
-    assert len(registry.log) == 1
+    assert len(registry.log) == sent
 
 
 def test_a_request_to_another_origin_carries_nothing(bench: Bench) -> None:
