@@ -3,15 +3,21 @@
 import base64
 import json
 import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from modelpm.errors import AuthenticationError
-from modelpm.registry.authfile import AuthFile
+from modelpm.registry.authfile import AuthFile, AuthText
 from modelpm.registry.credentials import Credential, Kind
 from modelpm.registry.secret_file import SecretFile
-from tests.registry.keepers import AUTH, ECHO, SECRET, assert_untold, encoded, install
+from tests.registry.keepers import AUTH, ECHO, SECRET, Vault, assert_untold, encoded, install
 
 ALICE = Credential("alice", SECRET)
 
@@ -226,3 +232,276 @@ def test_a_helper_is_asked_once_for_a_server(tmp_path: Path) -> None:
     first = source.find("reg.io", "a")
     path.unlink()
     assert source.find("reg.io", "b") == first
+
+
+def private(path: Path, helper_path: str = "") -> AuthFile:
+    return AuthFile(SecretFile(path, private=True), helper_path)
+
+
+def test_what_is_put_is_found_by_us_and_by_docker(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    file = private(path)
+    assert file.find("reg.io", "a") is None
+    file.put("reg.io", ALICE, None)
+    file.put("docker.io", Credential("bob", "an-identity", Kind.IDENTITY_TOKEN), None)
+    assert json.loads(path.read_bytes()) == {
+        "auths": {
+            "reg.io": AUTH,
+            "https://index.docker.io/v1/": {
+                "auth": encoded("bob:"),
+                "identitytoken": "an-identity",
+            },
+        }
+    }
+    assert file.find("reg.io", "a") == private(path).find("reg.io", "a") == ALICE
+    assert file.place("reg.io") == str(path)
+    found = file.find("docker.io", "library/a")
+    assert found == Credential("bob", "an-identity", Kind.IDENTITY_TOKEN)
+
+
+def test_putting_keeps_all_that_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    other = {"auth": encoded("bob:x"), "email": "b@x", "more": {"deep": [1, 2.5, None]}}
+    path.write_text(
+        json.dumps(
+            {
+                "HttpHeaders": {"X": "1"},
+                "auths": {
+                    "other.io": other,
+                    "https://reg.io/v2/": {"auth": "old", "identitytoken": "old", "email": "a@x"},
+                },
+                "future": [True],
+            }
+        )
+    )
+    path.chmod(0o600)
+    private(path).put("reg.io", ALICE, "https://auth.io")
+    assert json.loads(path.read_bytes()) == {
+        "HttpHeaders": {"X": "1"},
+        "auths": {
+            "other.io": other,
+            "reg.io": {"email": "a@x", **AUTH, "trustedRealm": "https://auth.io"},
+        },
+        "future": [True],
+    }
+
+
+def test_a_realm_is_kept_beside_the_credential(tmp_path: Path) -> None:
+    file = private(tmp_path / "auth.json")
+    file.put("reg.io", ALICE, "https://auth.io")
+    assert file.trusted_realms("reg.io") == {"https://auth.io"}
+    assert file.trusted_realms("other.io") == frozenset()
+    file.put("reg.io", None, "https://new.io")
+    assert file.find("reg.io", "a") is None
+    assert file.trusted_realms("reg.io") == {"https://new.io"}
+    file.put("reg.io", None, None)
+    assert json.loads((tmp_path / "auth.json").read_bytes()) == {"auths": {}}
+
+
+def test_putting_nothing_where_nothing_is_writes_nothing(tmp_path: Path) -> None:
+    private(tmp_path / "auth.json").put("reg.io", None, None)
+    assert not (tmp_path / "auth.json").exists()
+
+
+def test_a_host_is_forgotten_under_all_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "auth.json"
+    auths = {"reg.io": AUTH, "https://reg.io/v1/": AUTH, "reg.io/team": AUTH, "other.io": AUTH}
+    path.write_text(json.dumps({"auths": auths, "x": 1}))
+    file = docker(path)
+    assert file.remove("reg.io")
+    assert not file.remove("reg.io")
+    left = {"reg.io/team": AUTH, "other.io": AUTH}
+    assert json.loads(path.read_bytes()) == {"auths": left, "x": 1}
+    assert file.find("reg.io", "a") is None
+
+
+@pytest.mark.parametrize("content", [b"{" + SECRET.encode(), b'{"auths": []}', b"[]"])
+def test_a_broken_file_is_not_written_over(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(AuthenticationError) as caught:
+        docker(path).put("reg.io", ALICE, None)
+    assert_untold(caught.value, SECRET)
+    assert path.read_bytes() == content
+
+
+OLD = Credential("", "identity-1", Kind.IDENTITY_TOKEN)
+NEW = Credential("", "identity-2", Kind.IDENTITY_TOKEN)
+ROTATED = {"auth": encoded(":"), "identitytoken": "identity-2"}
+
+
+def test_a_rotated_token_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    document = {"auths": {"reg.io": {"identitytoken": "identity-1", "email": "x"}}, "psFormat": "y"}
+    path.write_text(json.dumps(document))
+    path.chmod(0o644)
+    file = docker(path)
+    assert file.find("reg.io", "a/b") == OLD
+    file.rotated("reg.io", "a/b", OLD, NEW)
+    expected = {"auths": {"reg.io": {**ROTATED, "email": "x"}}, "psFormat": "y"}
+    assert json.loads(path.read_bytes()) == expected
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert file.find("reg.io", "a/b") == NEW
+
+
+def test_only_the_token_that_was_shown_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    auths = {"reg.io": {"identitytoken": "another"}, "other.io": {"identitytoken": "identity-1"}}
+    path.write_text(json.dumps({"auths": auths}))
+    before = path.stat()
+    docker(path).rotated("reg.io", "a", OLD, NEW)
+    assert json.loads(path.read_bytes()) == {"auths": auths}
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_a_rotated_token_goes_back_to_the_helper(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "bin")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"credsStore": "vault", "auths": {"reg.io": {}}}))
+    file = docker(path, vault.search_path)
+    file.store("reg.io", Credential("alice", "identity-1", Kind.IDENTITY_TOKEN))
+    old = file.find("reg.io", "a")
+    assert old == Credential("<token>", "identity-1", Kind.IDENTITY_TOKEN)
+    file.rotated("reg.io", "a", old, Credential("<token>", "identity-2", Kind.IDENTITY_TOKEN))
+    assert vault.entries["reg.io"]["Secret"] == "identity-2"
+    assert vault.entries["reg.io"]["Username"] == "<token>"
+
+
+def test_a_helper_keeps_and_forgets_for_a_file(tmp_path: Path) -> None:
+    vault = Vault(tmp_path / "bin")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"credHelpers": {"reg.io": "vault", "docker.io": "vault"}}))
+    file = docker(path, vault.search_path)
+    assert file.erase("reg.io") is None
+    assert file.find("reg.io", "a") is None
+    assert file.store("reg.io", ALICE) == vault.program == file.place("reg.io")
+    assert file.find("reg.io", "a") == ALICE
+    assert file.store("docker.io", ALICE) == vault.program
+    assert sorted(vault.entries) == ["https://index.docker.io/v1/", "reg.io"]
+    assert file.store("other.io", ALICE) is None
+    assert file.erase("other.io") is None
+    assert file.erase("reg.io") == vault.program
+    assert file.find("reg.io", "a") is None
+
+
+def test_a_file_is_read_anew_on_request(tmp_path: Path) -> None:
+    file = config(tmp_path, {"auths": {"reg.io": AUTH}})
+    assert file.find("reg.io", "a") == ALICE
+    (tmp_path / "config.json").write_text("{}")
+    assert file.find("reg.io", "a") == ALICE
+    file.reread()
+    assert file.find("reg.io", "a") is None
+
+
+TEXTS: list[tuple[object, str]] = [
+    ({"auths": {"reg.io": {**AUTH, "identitytoken": "id"}}}, "only auth may be"),
+    ({"auths": {"reg.io": {"username": "alice", "password": SECRET}}}, "only auth may be"),
+    ({"auths": {"reg.io": AUTH}, "credsStore": "x"}, "only auths may be"),
+    ({"auths": {"reg.io": {"auth": "!" + SECRET}}}, "not base64"),
+    ([SECRET], "not a JSON object"),
+]
+
+
+@pytest.mark.parametrize(("content", "why"), TEXTS)
+def test_a_text_has_auths_only(content: object, why: str) -> None:
+    source = AuthText("DOCKER_AUTH_CONFIG", json.dumps(content))
+    with pytest.raises(AuthenticationError, match=f"^DOCKER_AUTH_CONFIG.*{why}") as caught:
+        source.find("reg.io", "a")
+    assert_untold(caught.value, SECRET)
+
+
+def test_a_text_is_a_source() -> None:
+    bob = {"auth": encoded("bob:x")}
+    source = AuthText("X", json.dumps({"auths": {"https://reg.io/v2/": AUTH, "reg.io/team": bob}}))
+    assert source.find("reg.io", "a") == source.find("reg.io", "") == ALICE
+    assert source.find("reg.io", "team/tiny") == Credential("bob", "x")
+    assert source.find("other.io", "a") is None
+    assert source.place("reg.io") == "X"
+
+
+LOGIN = """
+import sys
+from pathlib import Path
+from modelpm.registry.authfile import AuthFile
+from modelpm.registry.credentials import Credential
+from modelpm.registry.secret_file import SecretFile
+
+path, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(first, first + count):
+    file = AuthFile(SecretFile(path, private=True), "")
+    file.put(f"host-{number}.io", Credential("alice", f"password-{number}"), f"https://a{number}.io")
+"""
+
+
+def start(path: Path, first: int, count: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", LOGIN, str(path), str(first), str(count)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    return process
+
+
+def go(process: "subprocess.Popen[bytes]") -> None:
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(b"go\n")
+    process.stdin.flush()
+
+
+def end(process: "subprocess.Popen[bytes]") -> int:
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+UNKNOWN = {"future": {"a": [1]}, "psFormat": "x"}
+
+
+def prepare(folder: Path) -> Path:
+    path = folder / "auth.json"
+    path.write_text(json.dumps({**UNKNOWN, "auths": {"kept.io": {**AUTH, "note": "mine"}}}))
+    path.chmod(0o600)
+    return path
+
+
+def test_fifty_logins_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = prepare(tmp_path)
+    processes = [start(path, number, 1) for number in range(50)]
+    for process in processes:
+        go(process)
+    assert [end(process) for process in processes] == [0] * 50
+    document = json.loads(path.read_bytes())
+    assert {name: document[name] for name in UNKNOWN} == UNKNOWN
+    assert document["auths"].pop("kept.io") == {**AUTH, "note": "mine"}
+    assert document["auths"] == {
+        f"host-{number}.io": {
+            "auth": encoded(f"alice:password-{number}"),
+            "trustedRealm": f"https://a{number}.io",
+        }
+        for number in range(50)
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".auth.json.lock", "auth.json"]
+
+
+def test_a_login_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = prepare(tmp_path)
+    chance = random.Random(4)
+    known = 1
+    for turn in range(20):
+        process = start(path, 1000 * turn, 1000)
+        go(process)
+        time.sleep(chance.uniform(0.001, 0.06))
+        process.kill()
+        assert end(process) == -signal.SIGKILL
+        document = json.loads(path.read_bytes())
+        assert {name: document[name] for name in UNKNOWN} == UNKNOWN
+        assert document["auths"]["kept.io"] == {**AUTH, "note": "mine"}
+        assert len(document["auths"]) >= known
+        known = len(document["auths"])
+    assert known > 20
+    for draft in tmp_path.glob(".auth.json.*.new"):
+        os.utime(draft, (0, 0))
+    docker(path).put("last.io", ALICE, None)
+    assert sorted(item.name for item in tmp_path.iterdir()) == [".auth.json.lock", "auth.json"]
