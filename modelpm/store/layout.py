@@ -1,7 +1,7 @@
 """The store as a whole: one folder that is a valid OCI image layout 1.1, and a `Target`.
 
     oci-layout  index.json  blobs/sha256/<hex>      what skopeo, oras and crane read in place
-    ingest/  leases/  used/  trash/  lock           beside it, modelpm's own
+    ingest/  leases/  used/  trash/  notes/  lock   beside it, modelpm's own
     modelpm.json                                    the version of this arrangement
 
 Commit order: blobs, manifests, names last. Delete order: names first. The lock is held only while
@@ -31,10 +31,11 @@ from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
+from modelpm.store.notes import FOLDER as NOTES
 from modelpm.store.notes import StoreNotes
 
 VERSION = 1
-_BESIDE = ("ingest", "leases", "used", "trash")
+_BESIDE = ("ingest", "leases", "used", "trash", NOTES)
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
 _OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
@@ -57,6 +58,7 @@ class Store:
         self._index = Index(root, self._files)
         self._leases = Leases(root, self._files)
         self.notes = StoreNotes(root, self._files)
+        """What is remembered of registries."""
         self._lock = root / "lock"
         self._prepared = False
 
@@ -326,6 +328,8 @@ class Store:
         for path, state in listing(self.root / "used"):
             match = _NOTE.fullmatch(path.name)
             yield Digest(match[1], match[2]) if match else None, Stored(path, state.st_size)
+        for digest, path, size in self.notes.files():
+            yield digest, Stored(path, size)
 
     def _set_aside(self, path: Path) -> Path:
         aside = self.root / "trash" / secrets.token_hex(8)
