@@ -34,7 +34,7 @@ def test_a_push_in_a_pipe_is_a_line_a_layer(cli: Cli, maker: Maker, place: str) 
     lines = result.errors.splitlines()
     assert lines[0] == "retrieving manifest"
     assert lines[-2:] == ["writing manifest", "success"]
-    assert sorted(line[22:] for line in lines[1:-2]) == ["100% 4 B", "100% 47 B", "100% 51 KB"]
+    assert sorted(line[22:] for line in lines[1:-2]) == ["100% 4 B", "100% 49 B", "100% 51 KB"]
     assert all(re.match("pushing [0-9a-f]{12}: ", line) for line in lines[1:-2])
     assert cli("tags", place).lines == ["v1"]
     other = cli("push", "tiny", f"{place}:v2").errors.splitlines()
@@ -50,7 +50,9 @@ def test_a_push_as_json(cli: Cli, maker: Maker, place: str) -> None:
     result = cli("push", "tiny", f"{place}:v1", "--json")
     assert (result.code, result.errors) == (0, "")
     last = result.records[-1]
-    size = sum(record["total"] for record in result.records if "present" in record)
+    size = sum(
+        record["total"] for record in result.records if "total" in record and "present" in record
+    )
     assert last == {
         "status": "success",
         "name": f"{place}:v1",
@@ -128,7 +130,7 @@ def test_all_tags_of_a_repository(cli: Cli, maker: Maker, place: str) -> None:
     assert result.code == 0
     assert len(result.lines) == 2
     assert "tiny:1:" in result.errors.splitlines()
-    assert cli("tags", place).lines == ["1", "2"]
+    assert sorted(cli("tags", place).lines) == ["1", "2"]
     assert cli("push", "--all-tags", "none", place).code == 3
     assert cli("push", "--all-tags", "tiny:1", place).code == 2
     assert cli("push", "--all-tags", "tiny", f"{place}:x").code == 2
@@ -139,7 +141,7 @@ def test_several_names_go_where_each_says(cli: Cli, maker: Maker, place: str) ->
     for name in names:
         maker.put(name, system=name[-1])
     assert cli("push", *names).code == 0
-    assert cli("tags", place).lines == ["a", "b", "c"]
+    assert sorted(cli("tags", place).lines) == ["a", "b", "c"]
 
 
 def test_one_failure_does_not_stop_the_others(cli: Cli, maker: Maker, place: str) -> None:
@@ -148,7 +150,7 @@ def test_one_failure_does_not_stop_the_others(cli: Cli, maker: Maker, place: str
     maker.put(names[2])
     result = cli("push", *names)
     assert result.code == 3
-    assert cli("tags", place).lines == ["a", "c"]
+    assert sorted(cli("tags", place).lines) == ["a", "c"]
 
 
 def test_two_words_that_may_mean_two_things_are_asked_about(
@@ -211,7 +213,7 @@ def test_bars_say_pushing(cli: Cli, maker: Maker, place: str, home: Path) -> Non
     assert lines[0] == "retrieving manifest"
     bar = re.compile(r"pushing [0-9a-f]{12}: 100% ▕█+▏ +([\d.]+ K?B)")
     sizes = [match[1] for line in lines[1:4] if (match := bar.fullmatch(line))]
-    assert sorted(sizes) == ["4 B", "47 B", "51 KB"]
+    assert sorted(sizes) == ["4 B", "49 B", "51 KB"]
     assert lines[4:6] == ["writing manifest", "success"]
     assert lines[6].startswith(place[:40])
     assert "pulling" not in terminal.text

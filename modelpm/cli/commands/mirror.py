@@ -10,7 +10,7 @@ from modelpm.cli.progress import MIRROR
 from modelpm.cli.transfers import each, moving, tell_pushed
 from modelpm.errors import NotFoundError
 
-KEPT = "what was sent is kept where the registry can: run the same command again to go on"
+KEPT = "what the registry has is kept: run the same command again to go on"
 
 
 @verb("mirror")

@@ -12,7 +12,7 @@ from modelpm.cli.transfers import each, moving, tell_pushed
 from modelpm.client import Client
 from modelpm.errors import NotFoundError
 
-KEPT = "what was sent is kept where the registry can: run the same command again to go on"
+KEPT = "what the registry has is kept: run the same command again to go on"
 
 
 @verb("push")
