@@ -41,7 +41,7 @@ class Prepared:
 
     def credential(self, _host: str, /) -> Credential:
         """The credential."""
-        return Credential(self.username, self.password)
+        return Credential.of(self.username, self.password)
 
 
 class Keeper(Protocol):

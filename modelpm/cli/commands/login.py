@@ -86,7 +86,7 @@ def command(
     password_stdin: bool,
     trust_realm: frozenset[Origin],
 ) -> None:
-    """Log in to the registry at HOST.
+    """Log in to a registry.
 
     The password is tried at once and kept only if it is good: by the credential helper that
     docker's configuration names for the registry, or else in modelpm's own file, for you alone to

@@ -13,7 +13,7 @@ from modelpm.cli.options import Settings, verb
 @click.argument("host", callback=host_of)
 @click.pass_obj
 def command(settings: Settings, host: str) -> None:
-    """Forget the password for the registry at HOST.
+    """Forget the password for a registry.
 
     It is deleted where login keeps it. What another program keeps stays there, and is told of.
     """
