@@ -126,7 +126,7 @@ class Client:
         reference = self.reference(name)
         goal = self._destination(to, name)
         source = self._remotes.repository(reference)
-        target = self._remotes.repository(goal, publishing.Sisters(self.store.notes, reference))
+        target = self._remotes.repository(goal, self.store.notes)
         return publishing.mirror(
             source, target, reference, goal, self._observe, with_referrers=with_referrers
         )

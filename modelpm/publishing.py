@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from modelpm import transfer
 from modelpm.content import Observer, Source, Step, Target, all_successors, walk
@@ -24,9 +24,6 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
 from modelpm.store.layout import Store
-
-if TYPE_CHECKING:
-    from modelpm.registry.upload import Notes
 
 MAX_REFERRERS = 1_000
 """Manifests that refer to one model, directly or not, and are taken along."""
@@ -92,35 +89,6 @@ class Removal:
     digest: Digest
     tags: tuple[str, ...]
     """The tags that go: the one that was named, or all of a manifest that was named by digest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sisters:
-    """Notes that first of all know the repository from which a mirror reads."""
-
-    notes: "Notes"
-    source: Reference
-
-    def sisters(self, host: str, digest: Digest) -> Sequence[str]:
-        """The mirrored repository, if it is of this registry, then those that were noted."""
-        noted = self.notes.sisters(host, digest)
-        return (self.source.repository, *noted) if host == self.source.registry else noted
-
-    def saw(self, host: str, repository: str, digest: Digest) -> None:
-        """A blob is in this repository."""
-        self.notes.saw(host, repository, digest)
-
-    def upload(self, key: str) -> str | None:
-        """The URL of the session of an upload that was begun and not ended."""
-        return self.notes.upload(key)
-
-    def begin_upload(self, key: str, location: str) -> None:
-        """An upload goes on at this URL."""
-        self.notes.begin_upload(key, location)
-
-    def end_upload(self, key: str) -> None:
-        """An upload is done, or given up."""
-        self.notes.end_upload(key)
 
 
 def push(

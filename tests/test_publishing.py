@@ -19,7 +19,7 @@ from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
-from modelpm.publishing import Pushed, Removal, Sisters
+from modelpm.publishing import Pushed, Removal
 from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 from tests.memory import Memory
@@ -366,38 +366,3 @@ def test_a_long_list_of_tags_is_cut() -> None:
     tagged(repository, "v1", *(f"t{number:02}" for number in range(12)))
     with pytest.raises(RegistryError, match="t09 and 2 more"):
         publishing.remove(repository, publishing.plan_removal(repository, THERE))
-
-
-class Noted:
-    """Notes that say what was asked of them."""
-
-    def __init__(self) -> None:
-        self.log: list[tuple[str, ...]] = []
-
-    def sisters(self, host: str, digest: Digest) -> list[str]:
-        return ["noted"]
-
-    def saw(self, host: str, repository: str, digest: Digest) -> None:
-        self.log.append(("saw", host, repository))
-
-    def upload(self, key: str) -> str | None:
-        return f"url of {key}"
-
-    def begin_upload(self, key: str, location: str) -> None:
-        self.log.append(("begin", key, location))
-
-    def end_upload(self, key: str) -> None:
-        self.log.append(("end", key))
-
-
-def test_the_mirrored_repository_is_the_first_sister() -> None:
-    notes = Noted()
-    sisters = Sisters(notes, Reference.parse("localhost:5000/from/here"))
-    digest = Digest.of(b"")
-    assert sisters.sisters("localhost:5000", digest) == ("from/here", "noted")
-    assert list(sisters.sisters("localhost:5001", digest)) == ["noted"]
-    sisters.saw("h", "r", digest)
-    sisters.begin_upload("k", "l")
-    sisters.end_upload("k")
-    assert sisters.upload("k") == "url of k"
-    assert notes.log == [("saw", "h", "r"), ("begin", "k", "l"), ("end", "k")]

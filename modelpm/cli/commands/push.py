@@ -6,6 +6,7 @@ import click
 
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.credentials import find_credentials
+from modelpm.cli.downloads import bounded, limits
 from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import PUSH
 from modelpm.cli.transfers import each, moving, tell_pushed
@@ -19,8 +20,16 @@ KEPT = "what the registry has is kept: run the same command again to go on"
 @click.argument("names", metavar="NAME [REF]", nargs=-1, required=True, type=InstalledName())
 @click.option("--to", metavar="REF", help="Where to; the same as REF.")
 @click.option("--all-tags", is_flag=True, help="Push all tags of the repository NAME.")
+@bounded
 @click.pass_context
-def command(context: click.Context, names: Sequence[str], to: str | None, all_tags: bool) -> None:
+def command(
+    context: click.Context,
+    names: Sequence[str],
+    to: str | None,
+    all_tags: bool,
+    connections: int,
+    limit_rate: int,
+) -> None:
     """Bring a model that is here to a registry.
 
     REF is where to, as `ghcr.io/acme/tiny:7b`; without it the name itself says so, and without a
@@ -33,7 +42,17 @@ def command(context: click.Context, names: Sequence[str], to: str | None, all_ta
         names, to = _split(client, names, to)
         if all_tags:
             names = _all_tags(client, names, to)
-    each(context, names, lambda name: _push(settings, name, to or ""))
+    bounds = limits(connections, limit_rate)
+
+    def push(name: str) -> None:
+        with (
+            moving(settings, PUSH, KEPT) as observe,
+            open_client(settings, observe, find_credentials(settings), bounds) as client,
+        ):
+            pushed = client.push(name, to or "")
+        tell_pushed(settings, pushed)
+
+    each(context, names, push)
 
 
 def _split(
@@ -73,12 +92,3 @@ def _all_tags(client: Client, names: Sequence[str], to: str | None) -> list[str]
             raise NotFoundError(f"no tag of {name} is installed (try: modelpm list)")
         found += tags
     return found
-
-
-def _push(settings: Settings, name: str, to: str) -> None:
-    with (
-        moving(settings, PUSH, KEPT) as observe,
-        open_client(settings, observe, find_credentials(settings)) as client,
-    ):
-        pushed = client.push(name, to)
-    tell_pushed(settings, pushed)
