@@ -38,6 +38,8 @@ PIECE = 256 * 2**10
 # asm-generic/socket.h; Python does not name it.
 _SO_MAX_PACING_RATE = 47
 _RESET = struct.pack("ii", 1, 0)
+_TLS = b"\x16\x03"
+"""How a client that wants TLS begins."""
 
 
 class WideNetwork:
@@ -322,6 +324,9 @@ class CompanyProxy:
             if not piece:
                 raise ConnectionError("no request came")
             content += piece
+            if content.startswith(_TLS):
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                raise ConnectionError("TLS where there is none")
         head, _, rest = content.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         method, target, version = first.split(" ")

@@ -5,7 +5,7 @@ before what the file says of all hosts.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ def hosts_of(settings: "Settings") -> Hosts:
     insecure = _hosts("--insecure-login", settings.insecure_login)
     certificates = _pairs("--client-certificate", settings.client_certificate, "FILE")
     keys = _pairs("--client-key", settings.client_key, "FILE")
-    mirrors = _pairs("--mirror", settings.mirror, "URL")
+    mirrors = _mirrors(_pairs("--mirror", settings.mirror, "URL"))
     own = {}
     for host in {*settings.hosts, *plain, *insecure, *certificates, *keys, *mirrors}:
         said = settings.hosts.get(host, default)
@@ -40,7 +40,7 @@ def hosts_of(settings: "Settings") -> Hosts:
             client_certificate=certificates.get(host, said.client_certificate),
             # A key belongs to the certificate that was told in the same place.
             client_key=keys.get(host, None if host in certificates else said.client_key),
-            mirrors=checked_mirrors(mirrors[host].split(",")) if host in mirrors else said.mirrors,
+            mirrors=mirrors.get(host, said.mirrors),
         )
     return Hosts(default, own, proxies())
 
@@ -74,14 +74,18 @@ def host_name(text: str) -> str:
 
 
 def checked_mirrors(urls: Iterable[str]) -> tuple[str, ...]:
-    """The URLs that are not empty. Raises UsageError."""
+    """The URLs that are not empty. Raises RegistryError."""
     found = tuple(url.strip() for url in urls if url.strip())
-    try:
-        for url in found:
-            Mirror.parse(url)
-    except RegistryError as error:
-        raise click.UsageError(str(error)) from None
+    for url in found:
+        Mirror.parse(url)
     return found
+
+
+def _mirrors(told: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    try:
+        return {host: checked_mirrors(urls.split(",")) for host, urls in told.items()}
+    except RegistryError as error:
+        raise click.UsageError(f"--mirror: {error}") from None
 
 
 def _hosts(option: str, texts: Iterable[str]) -> frozenset[str]:

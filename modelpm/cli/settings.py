@@ -78,8 +78,10 @@ def _host(path: Path, where: str, table: Mapping[str, object]) -> HostSettings:
         field, read = _HOST_KEYS[key]
         try:
             values[field] = read(value)
-        except (RegistryError, click.UsageError) as error:
+        except click.UsageError as error:
             raise click.UsageError(f"{path}: {where}: {key} {error}") from None
+        except RegistryError as error:
+            raise click.UsageError(f"{path}: {where}: {key} has a wrong URL: {error}") from None
     return HostSettings(**values)
 
 

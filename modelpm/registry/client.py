@@ -268,7 +268,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         """The host that an exception is about."""
         request = getattr(error, "request", None)
         origin = self._server if request is None else Origin.of(request.url)
-        return self.host if origin.host == self._server.host else origin.authority
+        return self.host if origin.authority == self._server.authority else origin.authority
 
     def _authorised(self, task: Task, call: _Call) -> requests.Response:
         """Ask with what the registry wants to be told, if it is the registry that is asked."""

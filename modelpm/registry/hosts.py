@@ -55,7 +55,7 @@ class Mirror:
         except InvalidReferenceError:
             # Not repeated: whoever writes a user and a password there wrote a secret.
             why = "a mirror is https://HOST[:PORT][/PREFIX], or http:// for one without TLS"
-            raise RegistryError(f"--mirror: {why}") from None
+            raise RegistryError(why) from None
         return cls(parsed.registry, is_plain, prefix)
 
     def repository(self, name: str) -> str:

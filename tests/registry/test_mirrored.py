@@ -326,6 +326,6 @@ def test_a_mirrors_url_is_read(url: str, mirror: Mirror) -> None:
      "https://a.example:0", "https://" + "a" * 400],
 )  # fmt: skip
 def test_what_is_no_url_of_a_mirror_is_refused(url: str) -> None:
-    with pytest.raises(ModelPMError, match="--mirror: a mirror is https://HOST") as caught:
+    with pytest.raises(ModelPMError, match="a mirror is https://HOST") as caught:
         Mirror.parse(url)
     assert "s3cret" not in str(caught.value)
