@@ -2,7 +2,9 @@
 
 import base64
 import contextlib
+import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,12 @@ from modelpm.registry.authfile import AuthFile
 from modelpm.registry.client import RegistryClient
 from modelpm.registry.credentials import Credential, Kind
 from modelpm.registry.hosts import Hosts, HostSettings
+from modelpm.registry.keychain import Keychain
+from modelpm.registry.login import Prepared
 from modelpm.registry.repository import Repository
 from modelpm.registry.secret_file import SecretFile
 from tests.conftest import require
+from tests.live.conftest import Copy
 
 pytestmark = pytest.mark.live
 
@@ -167,3 +172,88 @@ def test_an_authority_of_ones_own_is_named(tmp_path: Path) -> None:
         trust = Hosts(HostSettings(ca_file=str(authority.certificate)))
         digest = pull(tmp_path / "home", name, None, hosts=trust)
         assert digest == build.ollama().digest
+
+
+def own(path: Path) -> Keychain:
+    """The credentials that a user has who has nothing but modelpm's own file."""
+    file = AuthFile(SecretFile(path, private=True), "")
+    return Keychain([file], file, [])
+
+
+def test_login_opens_a_registry_with_passwords(locked: DockerRegistry, tmp_path: Path) -> None:
+    keychain = own(tmp_path / "auth.json")
+    with Client(tmp_path / "home", credentials=keychain) as client:
+        with pytest.raises(AuthenticationError, match=r"wrong name or password \(401"):
+            client.login(locked.host, Prepared(USER, MALLORY.secret), keychain)
+        assert not (tmp_path / "auth.json").exists()
+        done = client.login(locked.host, Prepared(USER, PASSWORD), keychain)
+        assert (done.username, done.place) == (USER, str(tmp_path / "auth.json"))
+        assert str(client.pull(f"{locked.host}/team/tiny").digest) == build.ollama().digest
+        assert client.logout(locked.host, keychain) == (done.place,)
+    with (
+        Client(tmp_path / "other", credentials=own(tmp_path / "auth.json")) as client,
+        pytest.raises(AuthenticationError),
+    ):
+        client.pull(f"{locked.host}/team/tiny")
+
+
+def test_login_opens_a_registry_with_tokens(
+    guarded: DockerRegistry, tokens: JwtServer, tmp_path: Path
+) -> None:
+    keychain = own(tmp_path / "auth.json")
+    with Client(tmp_path / "home", credentials=keychain) as client:
+        person = Prepared(USER, PASSWORD, [tokens.url])
+        assert client.login(guarded.host, person, keychain).kind is Kind.IDENTITY_TOKEN
+    tokens.clear()
+    with Client(tmp_path / "home", credentials=own(tmp_path / "auth.json")) as client:
+        assert str(client.pull(f"{guarded.host}/team/tiny").digest) == build.ollama().digest
+    assert {(request.method, request.status) for request in tokens.log} == {("POST", 200)}
+
+
+def test_a_registry_that_lets_everybody_in_needs_no_login(
+    docker_registry: DockerRegistry, tmp_path: Path
+) -> None:
+    keychain = own(tmp_path / "auth.json")
+    with Client(tmp_path / "home", credentials=keychain) as client:
+        done = client.login(docker_registry.host, Prepared(USER, PASSWORD), keychain)
+    assert done.place == ""
+    assert not (tmp_path / "auth.json").exists()
+
+
+def test_skopeo_and_modelpm_read_each_others_files(
+    locked: DockerRegistry, run_skopeo: Copy, tmp_path: Path
+) -> None:
+    ours, theirs = tmp_path / "ours.json", tmp_path / "theirs.json"
+    keychain = own(ours)
+    with Client(tmp_path / "home", credentials=keychain) as client:
+        client.login(locked.host, Prepared(USER, PASSWORD), keychain)
+    source = f"docker://{locked.host}/team/tiny:latest"
+    done = run_skopeo("inspect", "--raw", "--tls-verify=false", "--authfile", str(ours), source)
+    assert hashlib.sha256(done.stdout).hexdigest() in build.ollama().digest
+    account = ("--username", USER, "--password", PASSWORD)
+    run_skopeo("login", "--tls-verify=false", "--authfile", str(theirs), *account, locked.host)
+    read_by_us = AuthFile(SecretFile(theirs, private=False), "")
+    assert read_by_us.find(locked.host, "team/tiny") == ALICE
+    keychain.save("other.example", ALICE, "https://auth.example")
+    run_skopeo("logout", "--authfile", str(ours), locked.host)
+    assert own(ours).find(locked.host, "team/tiny") is None
+    assert own(ours).find("other.example", "team/tiny") == ALICE
+
+
+def test_a_token_that_ends_in_the_middle_is_fetched_anew(tmp_path: Path) -> None:
+    require("docker-registry")
+    with (
+        JwtServer({USER: PASSWORD}, lifetime=1, told=60) as tokens,
+        DockerRegistry(tmp_path / "registry", tokens=tokens) as registry,
+    ):
+        put(
+            registry.url, "team/tiny", "latest", build.ollama(), auth=WithToken(tokens, "team/tiny")
+        )
+        tokens.clear()
+        with contextlib.closing(trusting(tokens, registry, ALICE)) as client:
+            repository = Repository(client, "team/tiny")
+            manifest = read_manifest(repository, repository.resolve("latest"))
+            time.sleep(2.1)  # of a second's life a whole one may be left, by its rounded times
+            layer = manifest.layers[0]
+            assert len(read(repository, layer)) == layer.size
+        assert [request.status for request in tokens.log] == [200, 200]
