@@ -182,7 +182,8 @@ class Origin(ABC):
         return Intake()
 
     def broken(self, request: Request) -> None:
-        """A request broke off; its `content` is what came. It gets no answer."""
+        """A request broke off; its `content` is what came. It gets no answer, but is written down."""
+        self.record(replace(request, content=b"", body_length=len(request.content)))
 
     def __enter__(self) -> Self:
         self._server = _Server(self._wanted_port, self, self._tls)
@@ -357,7 +358,6 @@ class _Handler(BaseHTTPRequestHandler):
             is_whole = len(content) == length
             request = replace(head, body=content[:MAX_KEPT_BODY], content=content)
             if not is_whole and (intake.take != len(content) or intake.after != "answer"):
-                origin.record(replace(request, content=b"", body_length=len(content)))
                 origin.broken(request)
                 self.close_connection = True
                 if intake.take == len(content) and intake.after == "reset":

@@ -215,6 +215,7 @@ class Registry(Scripted):
 
     def broken(self, request: Request) -> None:
         """Keep what came of an upload."""
+        super().broken(request)
         if self.uploads is not None:
             self.uploads.broken(request)
 
