@@ -349,6 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--layout", action="append", default=[], metavar="REPO:TAG=DIR")
     parser.add_argument("--llama2", action="store_true", help="serve library/llama2")
+    parser.add_argument("--writable", action="store_true", help="may be pushed to")
+    parser.add_argument("--user", metavar="NAME:PASSWORD", help="the one who may read and write")
     options = parser.parse_args(arguments)
     content = Content()
     for layout in options.layout:
@@ -361,7 +363,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with Registry(content=content, port=options.port) as registry:
+    uploads = Uploads() if options.writable else None
+    auth = Basic(*options.user.split(":", 1)) if options.user else None
+    with Registry(content=content, uploads=uploads, auth=auth, port=options.port) as registry:
         print(registry.host, flush=True)
         ended.wait()
 
