@@ -86,7 +86,9 @@ class AuthFile:
                 auths[server_of(host)] = entry
             return bool(entry or mine)
 
-        self._edit(change)
+        with self._lock:
+            if credential or realm or host in self._document().entries:
+                self._edit(change)
 
     def remove(self, host: str) -> bool:
         """Forget what the file itself has of a host. False if it has nothing."""

@@ -502,3 +502,31 @@ def test_processes_that_share_a_rotating_token_do_not_fail(cli: Cli, auth_file: 
         assert cli("pull", f"{registry.host}/{NAME}").code == 0
         statuses = [request.status for request in tokens.requests("POST")]
         assert statuses == [401, 200]
+
+
+def test_consent_given_beforehand_is_told_unless_all_is_to_be_quiet(
+    cli: Cli, guarded: Registry, tokens: TokenServer
+) -> None:
+    trust = ("--trust-realm", tokens.url)
+    done = login(cli, guarded.host, *trust)
+    assert done.errors == f"credentials for {guarded.host} will go to {tokens.url}\n"
+    assert f"as alice by way of {tokens.url}; the identity token" in done.output
+    assert cli("logout", guarded.host, "--quiet").output == ""
+    done = login(cli, guarded.host, *trust, "--quiet")
+    assert (done.code, done.output, done.errors) == (0, "", "")
+    done = login(cli, guarded.host)
+    assert (done.code, done.errors) == (0, "")
+
+
+def test_docker_and_podman_have_their_usual_places(
+    cli: Cli, home: Path, locked: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name)
+    user = home.parent / "home"
+    name = f"{locked.host}/{NAME}"
+    write(user / ".config" / "containers" / "auth.json", account(locked.host, "podman"))
+    cli("pull", name)
+    assert shown(locked) == "podman"
+    write(user / ".docker" / "config.json", account(locked.host))
+    assert cli("pull", name).code == 0

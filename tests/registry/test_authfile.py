@@ -300,7 +300,7 @@ def test_a_realm_is_kept_beside_the_credential(tmp_path: Path) -> None:
 
 def test_putting_nothing_where_nothing_is_writes_nothing(tmp_path: Path) -> None:
     private(tmp_path / "auth.json").put("reg.io", None, None)
-    assert not (tmp_path / "auth.json").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_host_is_forgotten_under_all_its_names(tmp_path: Path) -> None:
@@ -505,3 +505,46 @@ def test_a_login_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
         os.utime(draft, (0, 0))
     docker(path).put("last.io", ALICE, None)
     assert sorted(item.name for item in tmp_path.iterdir()) == [".auth.json.lock", "auth.json"]
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from modelpm.registry.authfile import AuthFile
+from modelpm.registry.credentials import Credential
+from modelpm.registry.secret_file import SecretFile
+
+left = int(sys.argv[2])
+
+def die(event, arguments):
+    global left
+    if event.startswith(("open", "os.", "fcntl.")) and event != "os.kill":
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+file = AuthFile(SecretFile(Path(sys.argv[1]), private=True), "")
+sys.addaudithook(die)
+file.put("new.io", Credential("alice", "new"), None)
+"""
+
+
+def test_a_login_that_dies_at_any_step_leaves_a_whole_file(tmp_path: Path) -> None:
+    """The interpreter tells of each act on a file before it happens, and it is the last."""
+    path = prepare(tmp_path)
+    before = json.loads(path.read_bytes())
+    after = {**before, "auths": {**before["auths"], "new.io": {"auth": encoded("alice:new")}}}
+    seen = []
+    for steps in range(60):
+        path.write_text(json.dumps(before))
+        command = [sys.executable, "-c", DYING, str(path), str(steps)]
+        died = subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+        document = json.loads(path.read_bytes())
+        assert document in ((before, after) if died else (after,))
+        seen.append(document == after)
+        if not died:
+            break
+    else:
+        raise AssertionError("it never came to its end")
+    assert len(seen) > 6
+    assert seen == sorted(seen)

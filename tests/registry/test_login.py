@@ -62,6 +62,8 @@ def refusal(
     client: RegistryClient,
     person: Witness | Prepared,
     kind: type[ModelPMError] = AuthenticationError,
+    *,
+    hint: bool = False,
 ) -> str:
     """What is said when nobody is let in: nothing is kept, and quickly."""
     shelf = Shelf()
@@ -73,7 +75,7 @@ def refusal(
     assert shelf.kept == {}
     assert_untold(caught.value, SECRET)
     message = str(caught.value)
-    assert "try: modelpm login" not in message
+    assert ("try: modelpm login" in message) is hint
     return message
 
 
@@ -263,3 +265,14 @@ def test_a_person_may_have_said_all_beforehand(trusted: Collection[str], agreed:
     assert person.agrees("reg.io", "https://auth.example") is agreed
     assert person.credential("reg.io") == ALICE
     assert SECRET not in repr(person)
+
+
+def test_a_token_service_that_may_not_be_asked_is_told_as_it_is(bench: Bench) -> None:
+    registry = bench.registry(
+        [
+            {"times": 1, "challenge": 'Bearer realm="https://auth.example/t"'},
+            {"challenge": 'Bearer realm="https://evil.example/t"'},
+        ]
+    )
+    message = refusal(bench.client(registry.host), Witness(agreeing=True), hint=True)
+    assert "https://evil.example, which is another server; your credentials were not" in message

@@ -98,7 +98,7 @@ def command(
     if not password_stdin and not has_terminal:
         raise click.UsageError(_NO_TERMINAL)
     password = _line() if password_stdin else ""
-    person = _Person(username or "", password, trust_realm, has_terminal)
+    person = _Person(username or "", password, trust_realm, has_terminal, settings.quiet)
     keychain = find_credentials(settings)
     with open_client(settings, credentials=keychain) as client:
         try:
@@ -116,13 +116,14 @@ class _Person:
     password: str
     trusted: frozenset[Origin]
     has_terminal: bool
+    is_quiet: bool
 
     def agrees(self, host: str, realm: str, /) -> bool:
         """As Person says."""
-        output.note(f"credentials for {host} will go to {realm}")
-        if Origin.of(realm) in self.trusted:
-            return True
-        return self.has_terminal and click.confirm("Is that right?", err=True)
+        is_trusted = Origin.of(realm) in self.trusted
+        if not (is_trusted and self.is_quiet):
+            output.note(f"credentials for {host} will go to {realm}")
+        return is_trusted or (self.has_terminal and click.confirm("Is that right?", err=True))
 
     def credential(self, host: str, /) -> Credential:
         """As Person says."""
@@ -150,7 +151,10 @@ def _tell(settings: Settings, done: Login, keychain: Keychain) -> None:
         place = {"saved_in": done.place, "saved": what[4:], "realm": done.realm}
         output.document(told | (place if done.place else {}))
     elif not settings.quiet and done.place:
-        output.say(f"logged in to {done.host} as {done.username}; {what} is kept in {done.place}")
+        by = f" by way of {done.realm}" if done.realm else ""
+        output.say(
+            f"logged in to {done.host} as {done.username}{by}; {what} is kept in {done.place}"
+        )
     elif not settings.quiet:
         output.say(f"{done.host} lets everybody in: no login is needed, and nothing was saved")
     used = keychain.where(done.host) if done.place else None
