@@ -5,6 +5,7 @@ at a time would never run into it.
 """
 
 import contextlib
+import errno
 import heapq
 import itertools
 import socket
@@ -93,7 +94,13 @@ class _PunctualConnection(HTTPConnection):
 
 
 class _PunctualTLSConnection(_PunctualConnection, HTTPSConnection):
-    pass
+    def send(self, data: Any) -> None:
+        try:
+            super().send(data)
+        except ssl.SSLEOFError:
+            # What the server said before it hung up is there to be read, by who knows this error:
+            # an answer, or an alert that tells which certificate it does not like.
+            raise BrokenPipeError(errno.EPIPE, "the server takes no more") from None
 
 
 class _Pool(urllib3.HTTPConnectionPool):
