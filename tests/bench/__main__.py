@@ -48,7 +48,7 @@ CASES = {
     "kills": Case(interruptions.kills, 20, 1024),
     "push": Case(uploads.push, 5, 2048),
     "push-again": Case(uploads.push_again, 10, 16),
-    "push-cuts": Case(uploads.cuts, 3, 1024),
+    "push-cuts": Case(uploads.cuts, 3, 256),
 }
 
 

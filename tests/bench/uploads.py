@@ -6,12 +6,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import loopback
 from artifact import digest_of
 from docker_registry import DockerRegistry
 from networks import BadNetwork
+from registry import Registry
+from uploads import Uploads
 
 from tests.bench.artifacts import put_big
-from tests.bench.interruptions import AGAIN, SEED, end_after
+from tests.bench.interruptions import AGAIN, end_after
 from tests.bench.measure import (
     MODELPM,
     SUBJECT,
@@ -67,31 +70,46 @@ def push_again(place: Place) -> Iterator[Row]:
 def cuts(place: Place) -> Iterator[Row]:
     """One big layer over a network that breaks 20 times, and then once more with a kill -9.
 
-    What is sent again is shared out among the cuts of a round.
+    The registry is one that keeps what came of a request and tells how much it is: what must be
+    sent again is shared out among the cuts of a round. docker-registry keeps nothing that could
+    be gone on with, so for it only the time is told.
     """
     case = f"{CUTS} push cuts {place.mib}"
-    dice = random.Random(SEED)
+    loopback.MAX_REQUEST_BODY = max(loopback.MAX_REQUEST_BODY, place.size)
+    data = place.folder / "registry" / "data"
+    with DockerRegistry(place.folder / "registry") as server:
+        model = _Model.pulled(place, server)
+        with BadNetwork(server.host) as network:
+            runs = []
+            for dice in map(random.Random, range(place.rounds)):
+                shutil.rmtree(data, ignore_errors=True)
+                network.begin(dice.sample(range(place.size), CUTS), upward=True)
+                runs.append(run(model.push(network.host)))
+        yield of_runs(case, f"{SUBJECT}, docker-registry", runs)
+    yield from _resumed(case, model, place)
+
+
+def _resumed(case: str, model: "_Model", place: Place) -> Iterator[Row]:
     again: list[float] = []
     killed: list[float] = []
     runs: list[Run] = []
-    data = place.folder / "registry" / "data"
-    with (
-        DockerRegistry(place.folder / "registry") as server,
-        BadNetwork(server.host) as network,
-    ):
-        model = _Model.pulled(place, server)
-        command = model.push(network.host)
-        for _ in range(place.rounds):
-            shutil.rmtree(data, ignore_errors=True)
-            network.begin(dice.sample(range(place.size), CUTS), upward=True)
-            runs.append(run(command))
-            traffic = network.traffic
-            again.append((traffic.received - place.size) / max(1, traffic.cuts))
-            shutil.rmtree(data, ignore_errors=True)
-            network.begin()
-            end_after(command, network, dice.randrange(place.size), upward=True)
-            run(command)
-            killed.append(float(network.traffic.received - place.size))
+    for dice in map(random.Random, range(place.rounds)):
+        for is_cut in (True, False):
+            uploads = Uploads(location="/v2/{repository}/blobs/uploads/{id}")
+            with Registry(uploads=uploads) as server, BadNetwork(server.host) as network:
+                command = model.push(network.host)
+                if is_cut:
+                    network.begin(dice.sample(range(place.size), CUTS), upward=True)
+                else:
+                    network.begin()
+                    end_after(command, network, dice.randrange(place.size), upward=True)
+                runs.append(run(command))
+                traffic = network.traffic
+            wasted = float(traffic.received - place.size)
+            if is_cut:
+                again.append(wasted / max(1, traffic.cuts))
+            else:
+                killed.append(wasted)
     yield of_runs(case, SUBJECT, runs)
     yield Figure(case, "again a cut", "B", tuple(again), AGAIN, is_worst=True)
     yield Figure(case, "again a kill", "B", tuple(killed), AGAIN, is_worst=True)
