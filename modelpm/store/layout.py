@@ -205,6 +205,7 @@ class Store:
             self._files.remove(path)
         for digest, _ in swept.blobs:
             self._files.remove(self._note(digest))
+            self.notes.forget(digest)
         return Garbage(swept.blobs, drafts, swept.strays)
 
     def reach(self, desc: Descriptor) -> set[Digest]:

@@ -58,6 +58,12 @@ class StoreNotes:
                 places = [place, *(other for other in known if other != place)][:_PLACES]
                 self._write(self._seen(digest), places)
 
+    def forget(self, digest: Digest, /) -> None:
+        """A blob is not here any more."""
+        if self._seen(digest).exists():
+            with contextlib.suppress(StoreError):
+                self._files.remove(self._seen(digest))
+
     def upload(self, key: str, /) -> str | None:
         """The URL of the session of an upload that was begun and not ended."""
         noted = self._read(self._upload(key))
