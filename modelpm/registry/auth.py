@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import urlencode
 
@@ -47,7 +47,7 @@ class Reply:
     """A token service's answer."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class _Demand:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    value: str
+    value: str = field(repr=False)
     renew_at: float
 
 
@@ -126,7 +126,7 @@ class Auth:
         if target == origin or target in self._trusted:
             return False
         kept = self._source.trusted_realms(self._host) if isinstance(self._source, Trusting) else ()
-        return target not in map(Origin.of, kept)
+        return str(target) not in kept
 
     def require_tls(self, origin: Origin) -> None:
         """Raises AuthenticationError where all could read what is sent to this origin."""
@@ -287,8 +287,9 @@ class Auth:
 
     def _keep(self, repository: str, credential: Credential, fresh: str) -> None:
         """Keep an identity token that came in the place of a password, or of another one."""
+        if self._offline:
+            self.identity_token = fresh
         if credential.kind is Kind.PASSWORD:
-            self.identity_token = fresh if self._offline else ""
             return
         old, new = self._current(credential), replace(credential, secret=fresh)
         self._rotated[credential.secret] = fresh

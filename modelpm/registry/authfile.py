@@ -10,7 +10,7 @@ import binascii
 import json
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelpm.errors import AuthenticationError
@@ -206,7 +206,7 @@ class _Document:
     """What a config.json says, its keys brought to the form `host` or `host/repository`."""
 
     where: str
-    entries: Mapping[str, Mapping[str, object]]
+    entries: Mapping[str, Mapping[str, object]] = field(repr=False)
     helpers: Mapping[str, str]
     """By host; the one for all other hosts under the empty key."""
 

@@ -52,7 +52,9 @@ class Trusting(CredentialSource, Protocol):
     """A CredentialSource that also remembers where the user lets a registry's credentials go."""
 
     def trusted_realms(self, host: str, /) -> frozenset[str]:
-        """Origins of token services that the user agreed to. Raises as `find` does."""
+        """Origins of token services that the user agreed to: `https://HOST`, or with a port that
+        is not the scheme's own, in lower case. Raises as `find` does.
+        """
         ...
 
 

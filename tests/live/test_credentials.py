@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import build
 import pytest
@@ -243,7 +244,7 @@ def test_skopeo_and_modelpm_read_each_others_files(
 def test_a_token_that_ends_in_the_middle_is_fetched_anew(tmp_path: Path) -> None:
     require("docker-registry")
     with (
-        JwtServer({USER: PASSWORD}, lifetime=1, told=60) as tokens,
+        JwtServer({USER: PASSWORD}, lifetime=2, told=60) as tokens,
         DockerRegistry(tmp_path / "registry", tokens=tokens) as registry,
     ):
         put(
@@ -253,7 +254,44 @@ def test_a_token_that_ends_in_the_middle_is_fetched_anew(tmp_path: Path) -> None
         with contextlib.closing(trusting(tokens, registry, ALICE)) as client:
             repository = Repository(client, "team/tiny")
             manifest = read_manifest(repository, repository.resolve("latest"))
-            time.sleep(2.1)  # of a second's life a whole one may be left, by its rounded times
+            time.sleep(3.1)  # times are rounded to seconds
             layer = manifest.layers[0]
             assert len(read(repository, layer)) == layer.size
         assert [request.status for request in tokens.log] == [200, 200]
+
+
+def test_a_mount_is_let_through_by_one_token_for_both_repositories(
+    guarded: DockerRegistry, tokens: JwtServer, tmp_path: Path
+) -> None:
+    keychain = own(tmp_path / "auth.json")
+    with Client(tmp_path / "home", credentials=keychain) as client:
+        client.login(guarded.host, Prepared(USER, PASSWORD, [tokens.url]), keychain)
+        client.pull(f"{guarded.host}/team/tiny")
+        tokens.clear()
+        client.push(f"{guarded.host}/team/tiny", f"{guarded.host}/team/mounted")
+    scopes = [parse_qs(request.body.decode())["scope"][0] for request in tokens.log]
+    wanted = {"repository:team/mounted:pull,push", "repository:team/tiny:pull"}
+    assert wanted in [set(text.split()) for text in scopes]
+    assert {request.status for request in tokens.log} == {200}
+    with Client(tmp_path / "other", credentials=own(tmp_path / "auth.json")) as client:
+        assert str(client.pull(f"{guarded.host}/team/mounted").digest) == build.ollama().digest
+
+
+def test_a_push_goes_on_when_its_tokens_end(tmp_path: Path) -> None:
+    require("docker-registry")
+    keychain = own(tmp_path / "auth.json")
+    with (
+        JwtServer({USER: PASSWORD}, lifetime=2, told=60, rotates=True) as tokens,
+        DockerRegistry(tmp_path / "registry", tokens=tokens) as registry,
+        Client(tmp_path / "home", credentials=keychain) as client,
+    ):
+        pushing = WithToken(tokens, "team/tiny")
+        put(registry.url, "team/tiny", "latest", build.ollama(), auth=pushing)
+        client.login(registry.host, Prepared(USER, PASSWORD, [tokens.url]), keychain)
+        client.pull(f"{registry.host}/team/tiny")
+        client.push(f"{registry.host}/team/tiny", f"{registry.host}/team/first")
+        time.sleep(3.1)
+        client.push(f"{registry.host}/team/tiny", f"{registry.host}/team/first:again")
+        credential = keychain.find(registry.host, "team/tiny")
+        assert credential is not None
+        assert credential.secret in tokens.refresh_tokens

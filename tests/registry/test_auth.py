@@ -642,3 +642,12 @@ def test_a_mount_is_asked_for_with_all_its_scopes(
     header = bearer(scope=asked) if asked else bearer()
     assert auth.answer(HOME, header, mount, said) is not None
     assert query(service.asked[-1][1])["scope"] == scopes
+
+
+def test_what_is_passed_around_shows_no_secret() -> None:
+    auth = make(Service(token("tok-123")), Always("ann", "pass-word"))
+    auth.answer(HOME, bearer(), PULL, None)
+    shown = repr([auth._tokens, auth._found, token("tok-123")])
+    assert "renew_at" in shown
+    assert "tok-123" not in shown
+    assert "pass-word" not in shown

@@ -276,3 +276,16 @@ def test_a_token_service_that_may_not_be_asked_is_told_as_it_is(bench: Bench) ->
     )
     message = refusal(bench.client(registry.host), Witness(agreeing=True), hint=True)
     assert "https://evil.example, which is another server; your credentials were not" in message
+
+
+def test_an_identity_token_may_be_logged_in_with_and_is_kept_as_it_was_replaced(
+    bench: Bench,
+) -> None:
+    tokens = bench.tokens({}, anonymous=False, rotates=True)
+    tokens.refresh_tokens["identity-1"] = "alice"
+    registry = bench.registry(auth=Bearer(tokens))
+    shelf = Shelf()
+    person = Prepared("<token>", "identity-1", [tokens.url])
+    assert login(bench.client(registry.host), person, shelf).kind is Kind.IDENTITY_TOKEN
+    kept, _ = shelf.kept[registry.host]
+    assert list(tokens.refresh_tokens) == [kept.secret] != ["identity-1"]

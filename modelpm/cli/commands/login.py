@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import click
 
@@ -113,7 +113,7 @@ class _Person:
     """Who sits at the terminal, or said all beforehand."""
 
     username: str
-    password: str
+    password: str = field(repr=False)
     trusted: frozenset[Origin]
     has_terminal: bool
     is_quiet: bool
