@@ -182,7 +182,7 @@ class Origin(ABC):
         return Intake()
 
     def broken(self, request: Request) -> None:
-        """A request broke off; its `content` is what came. It gets no answer, but is written down."""
+        """A request broke off; its `content` is what came. It gets no answer, but is logged."""
         self.record(replace(request, content=b"", body_length=len(request.content)))
 
     def __enter__(self) -> Self:
