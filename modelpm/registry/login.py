@@ -124,6 +124,8 @@ def _realm(client: RegistryClient) -> Origin | None:
         raise RegistryError(f"{task}: it sends us to {Origin.of(response.url)}; no registry does")
     if is_success(response):
         return None
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        client.check(response)
     if status != HTTPStatus.UNAUTHORIZED:
         raise RegistryError(f"{task}: it answers {status}, as no registry does", status=status)
     if realms.get("bearer"):

@@ -181,6 +181,9 @@ def test_a_token_service_that_talks_nonsense(bench: Bench, body: str) -> None:
 STRANGE: list[tuple[dict[str, object], type[ModelPMError], str]] = [
     ({"status": 404}, RegistryError, "it answers 404, as no registry does"),
     ({"status": 403}, RegistryError, "it answers 403"),
+    ({"status": 501}, RegistryError, ": 501 "),
+    ({"status": 503}, RegistryError, ": 503 "),
+    ({"status": 429}, RegistryError, ": 429 "),
     ({"challenge": "Negotiate, NTLM"}, AuthenticationError, "it asks for negotiate, ntlm, and we"),
     ({"status": 401}, AuthenticationError, "it asks for nothing, and we"),
     ({"challenge": "Bearer service=x"}, AuthenticationError, "it asks for bearer, and we"),
