@@ -123,7 +123,8 @@ class Manifests:
         status = response.status_code
         if status in (HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.BAD_REQUEST):
             told = self._client.auth.read_refusal(response.content)
-            why = " ".join(part for part in (str(status), told.code, told.message) if part)
+            what = " ".join(part for part in (str(status), told.code) if part)
+            why = ": ".join(part for part in (what, told.message) if part)
             advice = (
                 "the registry does not delete; its owner may allow it"
                 if mark == "@"

@@ -59,5 +59,5 @@ def test_no_host_has_two_rows_and_every_row_says_something() -> None:
 
 def test_a_registry_known_to_have_no_catalog_is_not_asked(bench: Bench) -> None:
     client = bench.client("ghcr.io")
-    with pytest.raises(RegistryError, match="the repositories of ghcr.io: .* offers no list"):
+    with pytest.raises(RegistryError, match=r"repositories of ghcr\.io: .* offers no list"):
         list(repositories(client))
