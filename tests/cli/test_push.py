@@ -10,6 +10,7 @@ import pytest
 from docker_registry import DockerRegistry, put
 from gguf_writer import tiny_llama
 from registry import Registry
+from uploads import Uploads
 
 from modelpm.cli.commands.push import KEPT
 from modelpm.oci.descriptor import Digest
@@ -220,20 +221,61 @@ def test_bars_say_pushing(cli: Cli, maker: Maker, place: str, home: Path) -> Non
     assert_harmless(terminal.text)
 
 
+SLOW = {"path": "/uploads/", "method": "PUT", "intake_rate": 5_000_000}
+STUCK = {"path": "/uploads/", "method": "POST", "delay": 30}
+
+
+@pytest.mark.parametrize("rule", [SLOW, STUCK], ids=["sending", "waiting"])
 def test_interrupted_it_leaves_a_clean_terminal_within_a_second(
-    maker: Maker, cli: Cli, home: Path
+    maker: Maker, cli: Cli, home: Path, rule: dict[str, object]
 ) -> None:
     maker.put("tiny", os.urandom(30_000_000))
-    with (
-        Registry(scenario=[{"method": "POST", "delay": 30}]) as registry,
-        Terminal("push", "tiny", f"{registry.host}/team/tiny") as terminal,
-    ):
-        terminal.wait_for("pushing")
-        terminal.read_for(0.3)
+    with Registry(scenario=[rule], uploads=Uploads()) as registry:
+        name = f"{registry.host}/team/tiny"
+        with Terminal("push", "tiny", name) as terminal:
+            terminal.wait_for("pushing")
+            terminal.read_for(1)
+            begin = time.monotonic()
+            terminal.press("\x03")
+            assert terminal.wait() == 130
+            assert time.monotonic() - begin < 1
+            assert terminal.modes == terminal.modes_before
+        assert terminal.screen[-2:] == [INTERRUPTED, ""]
+        assert_harmless(terminal.text)
+        assert registry.content.tags.get("team/tiny", {}) == {}
+        registry.scenario = []
+        assert cli("push", "tiny", name).code == 0
+        assert list(registry.content.tags["team/tiny"]) == ["latest"]
+
+
+def test_a_failure_in_the_middle_says_that_it_can_go_on(cli: Cli, maker: Maker) -> None:
+    maker.put("tiny", os.urandom(3_000_000))
+    with Registry(
+        scenario=[{"path": "digest=", "method": "PUT", "status": 400}], uploads=Uploads()
+    ) as registry:
+        result = cli("push", "tiny", f"{registry.host}/team/tiny")
+    assert result.code == 6
+    assert result.errors.splitlines()[-1] == KEPT
+    assert registry.content.tags.get("team/tiny", {}) == {}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_may_not_be_pushed_is_told(cli: Cli, maker: Maker, *, as_json: bool) -> None:
+    maker.put("tiny")
+    with Registry(scenario=[{"method": "POST", "status": 403}], uploads=Uploads()) as registry:
+        result = cli("push", "tiny", f"{registry.host}/team/tiny", *["--json"] * as_json)
+    assert result.code == 4
+    if as_json:
+        assert result.records[-1]["error"]["code"] == 4
+    else:
+        assert f"modelpm login {registry.host}" in result.errors
+        assert KEPT not in result.errors
+
+
+def test_a_rate_and_connections_hold_for_a_push(cli: Cli, maker: Maker) -> None:
+    maker.put("tiny", os.urandom(3_000_000))
+    with Registry(uploads=Uploads()) as registry:
         begin = time.monotonic()
-        terminal.press("\x03")
-        assert terminal.wait() == 130
-        assert time.monotonic() - begin < 1
-        assert terminal.modes == terminal.modes_before
-    assert terminal.screen[-2:] == [INTERRUPTED, ""]
-    assert_harmless(terminal.text)
+        name = f"{registry.host}/team/tiny"
+        assert cli("push", "tiny", name, "--limit-rate", "2M", "--connections", "1").code == 0
+        assert time.monotonic() - begin > 1

@@ -172,6 +172,13 @@ def test_a_tag_goes_or_says_what_would_go_too(cli: Cli, deletable: str) -> None:
     assert cli("tags", deletable).lines == []
 
 
+def test_what_went_with_another_is_not_asked_for_again(cli: Cli, deletable: str) -> None:
+    names = [f"{deletable}:{tag}" for tag in ("v1", "latest", "v2")]
+    result = cli("rm", "--remote", "-y", "--force", *names)
+    assert (result.code, len(result.lines)) == (0, 2)
+    assert cli("tags", deletable).lines == []
+
+
 def test_a_digest_goes_with_its_tags(cli: Cli, deletable: str) -> None:
     digest = build.ollama().digest
     result = cli("rm", "--remote", "-y", f"{deletable}@{digest}")

@@ -1,7 +1,7 @@
 """`modelpm rm`."""
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import click
 
@@ -65,7 +65,7 @@ def _remove_remote(
         if not dry_run:
             if not yes:
                 _ask(removals)
-            removals = [client.remove_remote(removal, force=force) for removal in removals]
+            removals = list(_removed(client, removals, force=force))
     if settings.json:
         deleted = [
             {"name": each.reference.name, "digest": str(each.digest), "tags": list(each.tags)}
@@ -75,6 +75,18 @@ def _remove_remote(
     elif dry_run or not settings.quiet:
         for removal in removals:
             output.say(f"{'would delete' if dry_run else 'deleted'} {_told(removal)}")
+
+
+def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> Iterator[Removal]:
+    """What is deleted, one after the other; a tag may have gone with the one before it."""
+    gone: set[tuple[str, str, str]] = set()
+    for removal in removals:
+        reference = removal.reference
+        place = (reference.registry, reference.repository)
+        if (*place, reference.target) not in gone:
+            done = client.remove_remote(removal, force=force)
+            gone.update((*place, tag) for tag in done.tags)
+            yield done
 
 
 def _ask(removals: Sequence[Removal]) -> None:
