@@ -185,7 +185,7 @@ def _no_tls(error: ssl.SSLError, host: str) -> str:
         return f"{host} wants a certificate of yours {option}"
     if "ALERT" in why and ("CERTIFICATE" in why or "UNKNOWN_CA" in why):
         words = why.partition("ALERT_")[2].replace("_", " ").lower()
-        return f"{host} wants another certificate of yours: {words:.100} {option}"
+        return f"{host} wants a certificate of yours that it trusts: {words:.100} {option}"
     return f"there is no TLS with {host}: {why.replace('_', ' ').lower():.200}"
 
 

@@ -151,7 +151,7 @@ def test_a_registry_that_wants_certificates(
     host = start(clients=authority.certificate).host
     trust = ("--ca-file", str(authority.certificate))
     told = machine.pull(host, *trust, code=6)
-    assert f"{host} wants a" in told
+    assert f"{host} wants a certificate of yours" in told
     assert f"(try: --client-certificate {host}=FILE)" in told
     shown = ("--client-certificate", f"{host}={mine.certificate}", "--client-key")
     machine.pull(host, *trust, *shown, f"{host}={mine.key}")

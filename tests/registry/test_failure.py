@@ -68,7 +68,7 @@ FAILURES: list[tuple[BaseException, Failure]] = [
     (
         ssl.SSLError(1, "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
         Failure(
-            "reg.io wants another certificate of yours: certificate expired"
+            "reg.io wants a certificate of yours that it trusts: certificate expired"
             " (try: --client-certificate reg.io=FILE)",
             may_pass=False,
         ),

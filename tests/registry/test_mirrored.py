@@ -3,8 +3,10 @@
 Through a client's pull, for the store's second attempt is part of what is promised.
 """
 
+import socket
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ GGUF = tiny_llama() + bytes(range(256)) * 1024
 """Larger than what a store reads into memory."""
 
 
-LIMITS = replace(QUICK, slow_window=0.5)
+LIMITS = replace(QUICK, connect=0.3, slow_window=0.5, retry_after_max=0.05)
 LAYER = digest_of(GGUF)
 KIND = "application/vnd.ollama.image.model"
 
@@ -134,6 +136,17 @@ def test_a_bad_mirror_costs_a_moment(company: Company, fault: dict[str, Any]) ->
 def test_a_mirror_that_is_not_there_is_left_alone_for_a_while(company: Company) -> None:
     mirror = f"127.0.0.1:{closed_port()}"
     company.pull(f"http://{mirror}", f"https://{mirror}", "http://[::1]:1")
+    assert company.registry.log
+
+
+def test_a_mirror_that_lets_nobody_in_costs_a_moment(company: Company) -> None:
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # which nobody takes; the kernel drops what comes after them
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        company.pull(f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert company.registry.log
 
 

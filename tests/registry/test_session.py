@@ -207,7 +207,7 @@ def test_a_certificate_that_is_missing_or_not_good(
     for bad in (stranger, expired):
         said = {"client_certificate": str(bad.certificate), "client_key": str(bad.key)}
         message = refusal(bench.repository(registry, **trust, **said))
-        assert f"{registry.host} wants another certificate of yours" in message
+        assert f"{registry.host} wants a certificate of yours that it trusts" in message
         assert hint in message
     assert registry.log == ()
 
