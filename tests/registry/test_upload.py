@@ -461,7 +461,7 @@ def test_a_blob_that_is_wrong_here_never_gets_there(
     assert registry.uploads is not None
     assert registry.uploads.received < SIZE + len(b"{}")  # the end was held back
     assert not any(registry.uploads.sessions.values())
-    assert notes.uploads == {}
+    assert not any(str(DESC.digest) in key for key in notes.uploads)
     assert registry.requests("PUT", "/manifests/") == ()
     source.wrong.clear()
     push(source, repository(bench, registry), source.root, "tag")
@@ -517,7 +517,7 @@ def test_what_the_source_raises_comes_out_as_it_is(bench: Bench) -> None:
         with pytest.raises(kind, match=r"bad disk|is down|Input/output|a bug"):
             repository(bench, registry).push(DESC, Broken())
     deadline = time.monotonic() + 5
-    while registry.answering and time.monotonic() < deadline:
+    while len(registry.requests("PUT")) < 4 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(registry.requests("PUT")) == 4  # none of them was tried again
     assert registry.content.blobs == {}
