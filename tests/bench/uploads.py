@@ -31,7 +31,7 @@ from tests.bench.measure import (
 )
 from tests.bench.peers import Remote, calm, installed, modelpm
 
-CUTS = 20
+CUTS_PER_BYTE = 20 / 2**28
 
 _CURL = """
 set -eu
@@ -68,13 +68,14 @@ def push_again(place: Place) -> Iterator[Row]:
 
 
 def cuts(place: Place) -> Iterator[Row]:
-    """One big layer over a network that breaks 20 times, and then once more with a kill -9.
+    """One big layer over a network that breaks 20 times in 256 MiB; then, instead, a kill -9.
 
     The registry is one that keeps what came of a request and tells how much it is: what must be
     sent again is shared out among the cuts of a round. docker-registry keeps nothing that could
     be gone on with, so for it only the time is told.
     """
-    case = f"{CUTS} push cuts {place.mib}"
+    count = max(2, round(place.size * CUTS_PER_BYTE))
+    case = f"{count} push cuts {place.mib}"
     loopback.MAX_REQUEST_BODY = max(loopback.MAX_REQUEST_BODY, place.size)
     data = place.folder / "registry" / "data"
     with DockerRegistry(place.folder / "registry") as server:
@@ -83,13 +84,13 @@ def cuts(place: Place) -> Iterator[Row]:
             runs = []
             for dice in map(random.Random, range(place.rounds)):
                 shutil.rmtree(data, ignore_errors=True)
-                network.begin(dice.sample(range(place.size), CUTS), upward=True)
+                network.begin(dice.sample(range(place.size), count), upward=True)
                 runs.append(run(model.push(network.host)))
         yield of_runs(case, f"{SUBJECT}, docker-registry", runs)
-    yield from _resumed(case, model, place)
+    yield from _resumed(case, model, place, count)
 
 
-def _resumed(case: str, model: "_Model", place: Place) -> Iterator[Row]:
+def _resumed(case: str, model: "_Model", place: Place, count: int) -> Iterator[Row]:
     again: list[float] = []
     killed: list[float] = []
     runs: list[Run] = []
@@ -99,7 +100,7 @@ def _resumed(case: str, model: "_Model", place: Place) -> Iterator[Row]:
             with Registry(uploads=uploads) as server, BadNetwork(server.host) as network:
                 command = model.push(network.host)
                 if is_cut:
-                    network.begin(dice.sample(range(place.size), CUTS), upward=True)
+                    network.begin(dice.sample(range(place.size), count), upward=True)
                 else:
                     network.begin()
                     end_after(command, network, dice.randrange(place.size), upward=True)
