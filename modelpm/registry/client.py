@@ -375,4 +375,3 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
 def is_success(response: requests.Response) -> bool:
     """Whether the status is one of 200 to 299."""
     return HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES
-
