@@ -60,14 +60,22 @@ class Manifests:
         return raw or self.get(str(desc.digest), desc.digest, desc.media_type)[1].raw
 
     def get(
-        self, reference: str, asked: Digest | None = None, media_type: str | None = None
+        self,
+        reference: str,
+        asked: Digest | None = None,
+        media_type: str | None = None,
+        *,
+        writes: bool = False,
     ) -> tuple[Digest, Manifest]:
         """The manifest, verified and kept, and its digest by the algorithm asked for.
 
-        Raises NotFoundError, DigestMismatchError, RegistryError.
+        `writes` says that it is looked at to put another in its place. Raises NotFoundError,
+        DigestMismatchError, RegistryError.
         """
-        response = self._client.do_request(self.url(reference), headers={"Accept": ACCEPT})
-        self._client.check(response)
+        url = self.url(reference)
+        task = Task.of(self._client.host, "PUT" if writes else "GET", url)
+        response = self._client.do_request(url, headers={"Accept": ACCEPT}, task=task)
+        self._client.check(response, task)
         raw: bytes = response.content
         digest = Digest.of(raw, asked.algorithm if asked else "sha256")
         if asked is not None and digest != asked:

@@ -46,6 +46,7 @@ class Repository:
 
     def __init__(self, client: RegistryClient, name: str, notes: Notes | None = None) -> None:
         self.client = client
+        self._writes = notes is not None
         self._notes = notes or NoNotes()
         self.name = Reference.parse(f"{client.host}/{name}:tag").repository
         self._container = client.get_container(self.name)
@@ -75,7 +76,7 @@ class Repository:
         the rules) and InvalidReferenceError.
         """
         asked = _parsed(reference)
-        digest, manifest = self._manifests.get(reference, asked)
+        digest, manifest = self._manifests.get(reference, asked, writes=self._writes)
         size = len(manifest.raw)
         return Descriptor(manifest.media_type, digest, size, manifest.artifact_type)
 
