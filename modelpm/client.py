@@ -10,29 +10,23 @@ several threads at once.
 
 import contextlib
 import fnmatch
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from modelpm import transfer
-from modelpm.content import (
-    MAX_NESTING,
-    Observer,
-    Source,
-    Step,
-    ignore,
-    read_manifest,
-)
-from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
+from modelpm import publishing, transfer
+from modelpm.content import Source, Step, read_manifest
+from modelpm.errors import InvalidReferenceError, StoreError
+from modelpm.installation import Installation
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
-from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
-from modelpm.registry.hosts import Hosts
-from modelpm.remotes import Remotes
+from modelpm.oci.manifest import Manifest, is_manifest
+from modelpm.oci.reference import Reference
+from modelpm.offered import Offered
+from modelpm.publishing import Pushed, Removal
 from modelpm.store.gc import Garbage
 from modelpm.store.index import Entry
-from modelpm.store.layout import Store
 
 if TYPE_CHECKING:
     from modelpm.comparing import Difference
@@ -40,42 +34,16 @@ if TYPE_CHECKING:
     from modelpm.exporting import Exported
     from modelpm.foreign.found import Found
     from modelpm.model.modelfile import Modelfile
-    from modelpm.registry.credentials import CredentialSource
-    from modelpm.registry.limits import Limits
+    from modelpm.registry.login import Keeper, Login, Person
     from modelpm.session import Session
 
-__all__ = ["Client", "Installed"]
+__all__ = ["Client", "Installed", "Offered", "Pushed", "Removal"]
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 
 
-class Client:
-    """The verbs on one store and any registries.
-
-    `home` is the store's folder, by default the platform's folder for user data. `hosts`
-    says how registries are to be spoken to; `limits` are how long one is waited for, and how often
-    it is asked again.
-    """
-
-    def __init__(
-        self,
-        home: Path | str | None = None,
-        *,
-        default_registry: str = DEFAULT_REGISTRY,
-        hosts: Hosts | None = None,
-        credentials: "CredentialSource | None" = None,
-        limits: "Limits | None" = None,
-        observe: Observer = ignore,
-    ) -> None:
-        self.home = Path(home) if home is not None else _default_home()
-        self.default_registry = default_registry
-        self.store = Store(self.home, observe=observe)
-        self._observe = observe
-        self._remotes = Remotes(hosts or Hosts(), credentials, limits, observe)
-
-    def reference(self, name: str) -> Reference:
-        """What a name means here. Raises InvalidReferenceError."""
-        return Reference.parse(name, self.default_registry)
+class Client(Installation):
+    """The verbs on one store and any registries."""
 
     def pull(self, name: str) -> Installed:
         """Bring a model here, verified, and point its name at it.
@@ -89,7 +57,7 @@ class Client:
         whole, _, part = name.partition("#")
         reference = self.reference(whole)
         self._observe(Step("resolving", reference.name))
-        source = self._remotes.repository(reference)
+        source = self._remotes.source(reference)
         told = source.resolve(reference.target)
         old = self.store.find(reference.name)
         chosen = self._choose(source, told, old)
@@ -102,11 +70,99 @@ class Client:
 
         unpacking.spare(source, self.store, chosen)
         transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
+        self._note(reference, chosen)
         if old is not None and old.descriptor.digest != chosen.digest:
             self._observe(Step("pruning"))
             self._collect(old.descriptor)
         self._observe(Step("done", reference.name))
         return self.get(f"{reference.name}#{part}")
+
+    def repository(self, name: str) -> Reference:
+        """What the name of a repository means here, as a reference to its latest.
+
+        Raises InvalidReferenceError, also for a name with a tag or a digest.
+        """
+        if _has_end(name):
+            raise InvalidReferenceError(f"{name}: a repository's name has no tag and no digest")
+        return self.reference(name)
+
+    def push(self, name: str, to: str = "") -> Pushed:
+        """Bring a model that is here to a registry, its digest kept.
+
+        Without `to` it goes where its name says; without a tag in `to` it keeps its own. Raises
+        NotFoundError, DigestMismatchError where the store's copy is damaged, and RegistryError; no
+        tag has changed then.
+        """
+        model = self.get(name)
+        reference = self._destination(to or model.name, model.name)
+        target = self._remotes.repository(reference, self.store.notes)
+        return publishing.push(model, self.store, target, reference, self._observe)
+
+    def mirror(self, name: str, to: str, *, with_referrers: bool = True) -> Pushed:
+        """Bring a model from one registry to another, unchanged; nothing is kept here.
+
+        An index is taken with all that it holds, and so are signatures and other referrers.
+        Without a tag in `to` it keeps its own. Raises NotFoundError, ContentError, RegistryError.
+        """
+        reference = self.reference(name)
+        goal = self._destination(to, name)
+        source = self._remotes.repository(reference)
+        target = self._remotes.repository(goal, self.store.notes)
+        return publishing.mirror(
+            source, target, reference, goal, self._observe, with_referrers=with_referrers
+        )
+
+    def tags(self, repository: str, *, everything: bool = False) -> Sequence[str]:
+        """The tags of a repository at its registry, in the registry's order.
+
+        Those that stand for a digest's signatures and referrers only if `everything` is asked for.
+        """
+        tags = self._remotes.repository(self.repository(repository)).tags()
+        return tags if everything else publishing.visible(tags)
+
+    def inspect(self, name: str) -> Offered:
+        """What a registry has under a name, without its weights; of an index what fits here."""
+        reference = self.reference(name)
+        source = self._remotes.repository(reference)
+        short = reference.short(self.default_registry)
+        return Offered(source, source.resolve(reference.target), reference.name, short)
+
+    def inspect_manifest(self, name: str) -> Manifest:
+        """The manifest or the index that a name means at its registry."""
+        reference = self.reference(name)
+        source = self._remotes.repository(reference)
+        return read_manifest(source, source.resolve(reference.target))
+
+    def catalog(self, host: str) -> Iterator[str]:
+        """The names of a registry's repositories. Raises RegistryError where it tells none."""
+        yield from self._remotes.client(Reference.parse(f"{host}/any").registry).catalog()
+
+    def plan_removal(self, name: str) -> Removal:
+        """What `remove_remote` would delete at a registry. Raises NotFoundError."""
+        reference = self.reference(name)
+        return publishing.plan_removal(self._remotes.repository(reference), reference)
+
+    def remove_remote(self, removal: Removal, *, force: bool = False) -> Removal:
+        """Delete at a registry what was planned; what was deleted.
+
+        Raises RegistryError where other tags would go with the one that was meant, unless `force`
+        is set, and where the registry does not delete.
+        """
+        repository = self._remotes.repository(removal.reference)
+        return publishing.remove(repository, removal, force=force)
+
+    def login(self, host: str, person: "Person", keeper: "Keeper") -> "Login":
+        """Log in to a registry and keep what opens it; what came of it.
+
+        Raises AuthenticationError and RegistryError; nothing is kept then.
+        """
+        from modelpm.registry.login import login  # noqa: PLC0415 - lazy: start-up time
+
+        return login(self._remotes.client(host), person, keeper)
+
+    def logout(self, host: str, keeper: "Keeper") -> tuple[str, ...]:
+        """Forget what login kept; the places that had something. Raises AuthenticationError."""
+        return keeper.forget(host)
 
     def list(self, pattern: str = "") -> tuple[Installed, ...]:
         """The models here by name; with a pattern, those whose short or full name it fits.
@@ -122,14 +178,6 @@ class Client:
             if any(fnmatch.fnmatchcase(name, pattern) for name in (model.short_name, model.name))
         )
         return tuple(sorted(fits, key=lambda model: model.name))
-
-    def get(self, name: str) -> Installed:
-        """The model with this name; `NAME#PART` chooses where one artifact holds several.
-
-        Raises NotFoundError and InvalidReferenceError.
-        """
-        whole, _, part = name.partition("#")
-        return self._installed(self._entry(whole), part)
 
     def remove(self, names: Sequence[str]) -> tuple[Installed, ...]:
         """Delete names, all or none; the bytes stay until `prune`. Raises NotFoundError."""
@@ -259,42 +307,42 @@ class Client:
         """Delete what was planned, as far as it is still garbage; what was deleted."""
         return self.store.sweep(garbage)
 
-    def close(self) -> None:
-        """End the connections that are kept for the next request."""
-        self._remotes.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def _make(self, name: str, make: Callable[[Callable[[Descriptor], None]], None]) -> Installed:
-        """Have a manifest made, and point a name at it."""
+        """Have a manifest made, and point a name at it; what only the old one needed is deleted."""
         reference = self.reference(name)
         if reference.digest is not None:
             raise InvalidReferenceError(f"{name}: a new model gets a tag, not a digest")
+        old = self.store.find(reference.name)
         make(lambda desc: self.store.tag(desc, reference.name))
+        model = self.get(reference.name)
+        if old is not None and old.descriptor.digest != model.digest:
+            self._observe(Step("pruning"))
+            self._collect(old.descriptor)
         self._observe(Step("done", reference.name))
-        return self.get(reference.name)
+        return model
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""
-        # lazy: start-up time
-        from modelpm.model.dialects import choose  # noqa: PLC0415
-        from modelpm.model.model import Model  # noqa: PLC0415
-
         if old is not None and old.selected_from == told.digest:
             return old.descriptor
-        chosen = told
-        for _ in range(MAX_NESTING):
-            manifest = read_manifest(source, chosen)
-            if not manifest.is_index:
-                if not self.store.exists(chosen):
-                    Model.read(manifest, source)  # before a weight moves: is it a model at all?
-                return chosen
-            chosen = choose(manifest)
-        raise NotFoundError(f"{told.digest} holds no model within {MAX_NESTING} indexes")
+        offered = Offered(source, told)
+        if not self.store.exists(offered.descriptor):
+            _ = offered.model  # before a weight moves: is it a model at all?
+        return offered.descriptor
+
+    def _note(self, reference: Reference, root: Descriptor) -> None:
+        """Remember where a model's blobs are, for a push to a sister repository."""
+        for leaf in read_manifest(self.store, root).successors:
+            if not is_manifest(leaf):
+                self.store.notes.saw(reference.registry, reference.repository, leaf.digest)
+
+    def _destination(self, text: str, name: str) -> Reference:
+        """Where a model is to go: with neither tag nor digest it keeps those of its name."""
+        told = self.reference(text)
+        if _has_end(text):
+            return told
+        kept = self.reference(name)
+        return Reference(told.registry, told.repository, kept.tag, kept.digest)
 
     def _collect(self, root: Descriptor) -> None:
         """Delete what only `root` needed.
@@ -307,26 +355,7 @@ class Client:
             if garbage:
                 self.store.sweep(garbage.only(self.store.reach(root)))
 
-    def _entry(self, name: str) -> Entry:
-        full = self.reference(name).name
-        entry = self.store.find(full) or self.store.find(name)
-        if entry is None:
-            raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
-        return entry
 
-    def _installed(self, entry: Entry, part: str = "") -> Installed:
-        return Installed(self.store, entry, self._short(entry.name or ""), part)
-
-    def _short(self, name: str) -> str:
-        """The short form of a listed name; a name that another program chose stays as it is."""
-        try:
-            reference = Reference.parse(name, self.default_registry)
-        except InvalidReferenceError:
-            return name
-        return reference.short(self.default_registry) if reference.name == name else name
-
-
-def _default_home() -> Path:
-    from platformdirs import user_data_path  # noqa: PLC0415 - lazy: start-up time
-
-    return user_data_path("modelpm", appauthor=False)
+def _has_end(name: str) -> bool:
+    """Whether a name as people type it has a tag or a digest."""
+    return "@" in name or ":" in name.rpartition("/")[2]

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelpm.content import read_manifest
+from modelpm.content import all_successors, read_manifest, walk
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
@@ -77,9 +77,12 @@ class Installed:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Keep its files from being collected while they are used, whatever becomes of the name."""
+        held = [self.descriptor]
+        for _, manifest in walk(self._store, self.descriptor, all_successors):
+            held += manifest.successors
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(StoreError):  # a store that may only be read is used as it is
-                stack.enter_context(self._store.hold([self.descriptor, *self.manifest.successors]))
+                stack.enter_context(self._store.hold(held))
             yield
 
     @property

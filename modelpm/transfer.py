@@ -1,6 +1,6 @@
 """The order and the concurrency of a copy: leaves in parallel, then manifests, the name last.
 
-One `copy` serves pull, and later push, mirror, save and load: they differ in their ends only. A
+One `copy` serves pull, push and mirror, and later save and load: they differ in their ends only. A
 copy that was broken off heals by being run again.
 """
 
@@ -8,7 +8,7 @@ import contextlib
 import io
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
@@ -37,6 +37,18 @@ GRACE = 0.5
 """Seconds that the threads of a copy get to end by themselves once it has failed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What became of the leaves of a copy: how many of each."""
+
+    moved: int = 0
+    """Whose bytes were read from the source."""
+    present: int = 0
+    """That the target had."""
+    given: int = 0
+    """That the target got without the source: mounted, or brought by another process meanwhile."""
+
+
 class _StoppedError(Exception):
     """A stream of a copy that has already failed elsewhere."""
 
@@ -50,9 +62,10 @@ def copy(
     tag: Callable[[], None] | None = None,
     observe: Observer = ignore,
     jobs: int = LAYERS_AT_ONCE,
-) -> None:
+) -> Copied:
     """Bring the graph below `root` from one place to another, then call `tag`.
 
+    The target is held by this; a source whose content may be collected is for the caller to hold.
     Raises what the source and the target raise: the first failure ends the copy, and what has
     arrived by then stays for the next attempt. KeyboardInterrupt ends it within a second.
     """
@@ -65,12 +78,13 @@ def copy(
     }
     with target.hold([*leaves.values(), *(desc for desc, _ in manifests)]):
         observe(Step("copying", leaves=tuple(leaves.values())))
-        _Leaves(source, target, observe).copy(list(leaves.values()), jobs)
+        copied = _Leaves(source, target, observe).copy(list(leaves.values()), jobs)
         observe(Step("tagging"))
         for desc, manifest in manifests:
             target.push(desc, _Read(manifest))
         if tag is not None:
             tag()
+    return copied
 
 
 @dataclass(slots=True)
@@ -82,12 +96,9 @@ class _Leaves:
     observe: Observer
     failure: BaseException | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
-    metered: "_Metered" = field(init=False)
+    settled: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.metered = _metered(self.source, self.observe, self.stopping)
-
-    def copy(self, leaves: list[Descriptor], jobs: int) -> None:
+    def copy(self, leaves: list[Descriptor], jobs: int) -> Copied:
         # The largest first, so that no long one is left to run alone at the end.
         todo = deque(sorted(leaves, key=lambda leaf: leaf.size, reverse=True))
         threads = [
@@ -108,6 +119,7 @@ class _Leaves:
                     thread.join(max(0.0, deadline - time.monotonic()))
         if self.failure is not None:
             raise self.failure
+        return Copied(**Counter(self.settled))
 
     def _work(self, todo: deque[Descriptor]) -> None:
         with self:
@@ -129,10 +141,13 @@ class _Leaves:
         return True
 
     def _copy_leaf(self, leaf: Descriptor) -> None:
-        present = self.target.exists(leaf)
-        if not present:
-            self.target.push(leaf, self.metered)
-        self.observe(Settled(leaf, present))
+        outcome = "present"
+        if not self.target.exists(leaf):
+            meter = _metered(self.source, self.observe, self.stopping)
+            self.target.push(leaf, meter)
+            outcome = "moved" if meter.opened.is_set() else "given"
+        self.settled.append(outcome)
+        self.observe(Settled(leaf, present=outcome != "moved"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +168,13 @@ class _Metered:
     source: Fetcher
     observe: Observer
     stopping: threading.Event
+    opened: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         if self.stopping.is_set():
             raise _StoppedError
+        self.opened.set()
         with self.source.fetch(desc, offset) as stream:
             self.observe(Moved(desc, offset))
             yield cast("BinaryIO", _MeteredStream(self, desc, offset, stream))
@@ -170,6 +187,7 @@ class _MeteredDownloader(_Metered):
     source: Downloader
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
+        self.opened.set()
         self.source.download(desc, _MeteredSink(self, desc, sink))
 
 

@@ -34,6 +34,9 @@ USER, PASSWORD = "alice", "s3cret"
 SERVICE, ISSUER = "fixture-registry", "fixture-issuer"
 STARTING_SECONDS = 20
 
+_GRACE = 60
+"""Seconds for which docker-registry takes a token that has expired."""
+
 # bcrypt, the only kind of hash that docker-registry takes, at its lowest cost.
 _HTPASSWD = f"{USER}:$2y$05$modelpmfixturesaltxyzuz26RWNUHJ.U14/lU34385OONqKUkcHm\n"
 
@@ -60,9 +63,9 @@ class JwtServer(TokenServer):
             "iss": ISSUER,
             "sub": user,
             "aud": SERVICE,
-            "nbf": now - 10,
+            "nbf": now - _GRACE - 10,
             "iat": now,
-            "exp": now + int(self.lifetime),
+            "exp": now + int(self.lifetime) - _GRACE,
             "jti": super().mint(user, scopes),
             "access": [
                 {"type": "repository", "name": repository, "actions": [action]}
@@ -79,8 +82,9 @@ class JwtServer(TokenServer):
 class DockerRegistry:
     """The real registry on a free loopback port, up inside its `with` block.
 
-    `htpasswd` wants USER and PASSWORD; `tls` makes it speak https with that certificate; `tokens`
-    sends its clients to that server, which has to be up.
+    `htpasswd` wants USER and PASSWORD; `tls` makes it speak https with that certificate, and
+    `clients` want a certificate of this authority from who comes; `tokens` sends its clients to
+    that server, which has to be up.
     """
 
     def __init__(
@@ -89,11 +93,13 @@ class DockerRegistry:
         *,
         htpasswd: bool = False,
         tls: Pair | None = None,
+        clients: Path | None = None,
         tokens: JwtServer | None = None,
     ) -> None:
         self._folder = folder
         self._htpasswd = htpasswd
         self._tls = tls
+        self._clients = clients
         self._tokens = tokens
         self._process: subprocess.Popen[bytes] | None = None
         self.host = ""
@@ -150,6 +156,8 @@ class DockerRegistry:
         http: dict[str, Any] = {"addr": "127.0.0.1:0"}
         if self._tls is not None:
             http["tls"] = {"certificate": str(self._tls.certificate), "key": str(self._tls.key)}
+            if self._clients is not None:
+                http["tls"]["clientcas"] = [str(self._clients)]
         config: dict[str, Any] = {
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": True}},

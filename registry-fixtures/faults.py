@@ -34,6 +34,11 @@ What the answer is:
 
 How it is sent (see `loopback.Pace`):
     delay, rate, total, cut, reset, stall, hold
+
+How the request's body is received (see `loopback.Intake`):
+    take          so many bytes of it, then
+    after         "cut", "reset", or "answer" without the rest
+    intake_rate   bytes a second
 """
 
 import gzip
@@ -45,7 +50,7 @@ from dataclasses import dataclass, field, fields, replace
 from http import HTTPStatus
 from typing import Any, Literal
 
-from loopback import Answer, Origin, Pace, Request
+from loopback import Answer, Intake, Origin, Pace, Request
 
 Rules = Sequence[Mapping[str, Any]]
 
@@ -55,6 +60,7 @@ MAX_APPENDED = 2**20
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 _DIGEST = re.compile(r"sha(?:256|512):[0-9a-f]+")
 _PACE = frozenset(item.name for item in fields(Pace))
+_INTAKE = {"take": "take", "after": "after", "intake_rate": "rate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Act:
     length: int | None = None
     range: str = "honest"
     pace: Pace = field(default_factory=Pace)
+    intake: Intake = field(default_factory=Intake)
 
     def bend(self, request: Request, answer: Answer, count: int = 1) -> Answer:
         """The answer as this act has it; `count` says how often the rule has acted."""
@@ -186,6 +193,7 @@ class Scripted(Origin):
     def __init__(self, *, scenario: Rules = (), **options: Any) -> None:
         super().__init__(**options)
         self._rules, self._scenario = scenario, Scenario(scenario)
+        self._now = _Now()
 
     @property
     def scenario(self) -> Rules:
@@ -196,13 +204,24 @@ class Scripted(Origin):
     def scenario(self, rules: Rules) -> None:
         self._rules, self._scenario = rules, Scenario(rules)
 
+    def intake(self, request: Request) -> Intake:
+        self._now.act = self._scenario.act_on(request, self.answering)
+        intake: Intake = self._now.act[0].intake
+        return intake
+
     def answer(self, request: Request) -> Answer:
-        act, count = self._scenario.act_on(request, self.answering)
+        act, count = self._now.act
         return act.bend(request, self.reply(request), count)
 
     def reply(self, request: Request) -> Answer:
         """The straight answer, with the whole content; ranges are made from it."""
         return error_answer(404, "NOT_FOUND", request.path)
+
+
+class _Now(threading.local):
+    """What happens to the request that a thread works on."""
+
+    act: tuple[Act, int] = (Act(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +241,10 @@ class _Rule:
         match_names = {item.name for item in fields(cls)} - {"act"}
         matching = {key: value[key] for key in value if key in match_names}
         pace = {key: value[key] for key in value if key in _PACE}
-        acting = {key: value[key] for key in value if key not in match_names | _PACE}
-        return cls(Act(pace=Pace(**pace), **acting), **matching)
+        intake = {_INTAKE[key]: value[key] for key in value if key in _INTAKE}
+        known = match_names | _PACE | set(_INTAKE)
+        acting = {key: value[key] for key in value if key not in known}
+        return cls(Act(pace=Pace(**pace), intake=Intake(**intake), **acting), **matching)
 
     def matches(self, request: Request) -> bool:
         has_authorization = "authorization" in request.headers

@@ -16,7 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal, Self
@@ -38,7 +38,8 @@ _SECRETS = ("authorization", "cookie", "proxy-authorization")
 class Request:
     """What a server was sent, and the status that it answered.
 
-    `path` has its query; `headers` have lower-case names; `body` is the first 64 KiB.
+    `path` has its query; `headers` have lower-case names; `body` is the first 64 KiB. `content` is
+    all of it, while the request is being answered.
     """
 
     origin_port: int
@@ -48,11 +49,25 @@ class Request:
     body_length: int = 0
     body: bytes = b""
     status: int = 0
+    content: bytes = field(default=b"", repr=False, compare=False)
 
     @property
     def has_secret(self) -> bool:
         """Whether a header carried a credential."""
         return any(name in self.headers for name in _SECRETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How the body of a request is received: all of it, or `take` bytes of it.
+
+    `after` those the connection is closed (`cut`), gets a TCP reset (`reset`), or the answer is
+    sent though more is to come (`answer`). `rate` is in bytes a second.
+    """
+
+    take: int | None = None
+    after: Literal["cut", "reset", "answer"] = "cut"
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +170,20 @@ class Origin(ABC):
         """Requests that are being answered now."""
         self.sent = 0
         """Bytes of bodies so far, as they were handed to the kernel."""
+        self.received = 0
+        """Bytes of the requests' bodies so far."""
 
     @abstractmethod
     def answer(self, request: Request) -> Answer:
         """What to say. Called from many threads."""
+
+    def intake(self, _request: Request) -> Intake:
+        """How to receive the body of a request, whose head has come. Called from many threads."""
+        return Intake()
+
+    def broken(self, request: Request) -> None:
+        """A request broke off; its `content` is what came. It gets no answer, but is logged."""
+        self.record(replace(request, content=b"", body_length=len(request.content)))
 
     def __enter__(self) -> Self:
         self._server = _Server(self._wanted_port, self, self._tls)
@@ -208,9 +233,12 @@ class Origin(ABC):
         """Forget the requests and all that was counted so far."""
         with self._lock:
             self._log.clear()
-            self.accepted, self.peak, self.sent = self.connections, self.connections, 0
+            self.accepted, self.peak = self.connections, self.connections
+            self.sent = self.received = 0
 
-    def count(self, *, connections: int = 0, answering: int = 0, sent: int = 0) -> None:
+    def count(
+        self, *, connections: int = 0, answering: int = 0, sent: int = 0, received: int = 0
+    ) -> None:
         """Take note of what begins (1), ends (-1) or was sent."""
         with self._lock:
             self.connections += connections
@@ -218,6 +246,7 @@ class Origin(ABC):
             self.peak = max(self.peak, self.connections)
             self.answering += answering
             self.sent += sent
+            self.received += received
 
     def share(self, count: int, rate: int) -> float:
         """Seconds to wait after so many bytes, where all answers together have a rate."""
@@ -318,20 +347,53 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = min(int(self.headers.get("Content-Length") or 0), MAX_REQUEST_BODY)
-        body = self.rfile.read(length)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        facts = (self.server.server_port, self.command, self.path, headers, length)
-        request = Request(*facts, body[:MAX_KEPT_BODY])
+        head = Request(self.server.server_port, self.command, self.path, headers, length)
         origin = self.server.origin
         origin.count(answering=1)
         try:
+            intake = origin.intake(head)
+            content = self._receive(length, intake)
+            origin.count(received=len(content))
+            is_whole = len(content) == length
+            request = replace(head, body=content[:MAX_KEPT_BODY], content=content)
+            if not is_whole and (intake.take != len(content) or intake.after != "answer"):
+                origin.broken(request)
+                self.close_connection = True
+                if intake.take == len(content) and intake.after == "reset":
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                return
             answer = origin.answer(request)
-            origin.record(Request(*facts, request.body, answer.status))
+            origin.record(replace(request, content=b"", status=answer.status))
             sent_whole = self._send(answer)
         finally:
             origin.count(answering=-1)
-        if not (sent_whole and answer.persistent) or "transfer-encoding" in headers:
+        in_order = sent_whole and answer.persistent and is_whole
+        if not is_whole:
+            self._linger()
+        if not in_order or "transfer-encoding" in headers:
             self.close_connection = True
+
+    def _receive(self, length: int, intake: Intake) -> bytes:
+        """What comes of a body, up to where it is no longer wanted."""
+        wanted = length if intake.take is None else min(length, intake.take)
+        piece = max(1, intake.rate // 20) if intake.rate else 2**18
+        body = bytearray()
+        with contextlib.suppress(OSError):
+            while len(body) < wanted and (part := self.rfile.read1(min(piece, wanted - len(body)))):
+                body += part
+                if intake.rate and self.server.stopping.wait(len(part) / intake.rate):
+                    break
+        return bytes(body)
+
+    def _linger(self) -> None:
+        """Take what is still sent for a while, so that the answer is not lost in a reset."""
+        self.connection.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 2
+        self.connection.settimeout(0.5)
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline and self.connection.recv(2**18):
+                pass
 
     def _send(self, answer: Answer) -> bool:
         """Send it all, and say whether nothing ended it early."""

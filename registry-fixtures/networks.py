@@ -5,20 +5,25 @@ come straight from docker-registry's files, everything else through docker-regis
 
 `BadNetwork` is a proxy in a process of its own: it delays requests, cuts connections after a told
 number of bytes, and counts what was sent.
+
+`CompanyProxy` is what HTTPS_PROXY names: it takes CONNECT and requests by whole URLs, may want a
+login, may refuse, and writes down what it was sent.
 """
 
 import argparse
+import base64
 import contextlib
 import getpass
 import json
 import os
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +38,8 @@ PIECE = 256 * 2**10
 # asm-generic/socket.h; Python does not name it.
 _SO_MAX_PACING_RATE = 47
 _RESET = struct.pack("ii", 1, 0)
+_TLS = b"\x16\x03"
+"""How a client that wants TLS begins."""
 
 
 class WideNetwork:
@@ -132,9 +139,10 @@ class WideNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What has passed a proxy: bytes sent to its clients (heads too), connections, cuts."""
+    """What has passed a proxy: bytes sent to its clients and received from them, heads too."""
 
     sent: int = 0
+    received: int = 0
     connections: int = 0
     cuts: int = 0
 
@@ -170,13 +178,16 @@ class BadNetwork:
                 pipe.close()
         _end(self._process)
 
-    def begin(self, cuts: Sequence[int] = (), *, breaks_all: bool = False) -> None:
+    def begin(
+        self, cuts: Sequence[int] = (), *, breaks_all: bool = False, upward: bool = False
+    ) -> None:
         """Count from zero, and cut whenever so many bytes have been sent since now.
 
-        A cut ends the connection that reaches it, or all that are open; each second one is a
-        reset. It comes at most a piece of 256 KiB late.
+        With `upward` those count that were received from the clients. A cut ends the connection
+        that reaches it, or all that are open; each second one is a reset. It comes at most a
+        piece of 256 KiB late.
         """
-        self._ask({"cuts": sorted(cuts), "breaks_all": breaks_all})
+        self._ask({"cuts": sorted(cuts), "breaks_all": breaks_all, "upward": upward})
 
     @property
     def traffic(self) -> Traffic:
@@ -198,6 +209,152 @@ class BadNetwork:
             raise RuntimeError("the proxy has ended")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What a proxy was asked: `CONNECT` and `HOST:PORT`, or another method and a whole URL.
+
+    `headers` have lower-case names.
+    """
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+
+
+class CompanyProxy:
+    """An HTTP proxy on loopback, up inside its `with` block. Every host leads to `upstream`.
+
+    `login` is `USER:PASSWORD`, if one is wanted; `refuses` makes it answer 403 to whoever may
+    enter; `tls` is for one that is itself spoken to by TLS.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        login: str = "",
+        refuses: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        host, _, port = upstream.rpartition(":")
+        self._upstream = (host, int(port))
+        self._wanted = f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
+        self._refuses = refuses
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._log: list[Forwarded] = []
+        self._open: dict[threading.Thread, list[socket.socket]] = {}
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        """`127.0.0.1:PORT`."""
+
+    @property
+    def log(self) -> tuple[Forwarded, ...]:
+        """All that it was asked so far."""
+        with self._lock:
+            return tuple(self._log)
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._acceptor.join(ENDING_SECONDS)
+        self._listener.close()
+        with self._lock:
+            left = dict(self._open)
+        for thread, sockets in left.items():
+            for each in sockets:
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)
+            thread.join(ENDING_SECONDS)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                thread = threading.Thread(target=self._serve, args=(client,), daemon=True)
+                with self._lock:
+                    self._open[thread] = [client]
+                thread.start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(OSError))
+            stack.callback(lambda: self._open.pop(threading.current_thread(), None))
+            stack.enter_context(client)
+            client.settimeout(IDLE_SECONDS)
+            if self._tls is not None:
+                client = stack.enter_context(self._tls.wrap_socket(client, server_side=True))
+            asked, head, rest = self._head(client)
+            with self._lock:
+                self._log.append(asked)
+            refusal = self._refusal(asked)
+            if refusal:
+                client.sendall(refusal)
+                return
+            server = stack.enter_context(socket.create_connection(self._upstream, IDLE_SECONDS))
+            with self._lock:
+                self._open[threading.current_thread()].append(server)
+            if asked.method == "CONNECT":
+                client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                server.sendall(head + rest)
+            self._join(client, server)
+
+    def _refusal(self, asked: Forwarded) -> bytes:
+        if asked.headers.get("proxy-authorization", "") != self._wanted:
+            status = b"407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x"
+        elif self._refuses:
+            status = b"403 Forbidden"
+        else:
+            return b""
+        return b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+    @staticmethod
+    def _head(client: socket.socket) -> tuple[Forwarded, bytes, bytes]:
+        """What is asked, and the head and the first bytes of the body as they are sent on."""
+        content = b""
+        while b"\r\n\r\n" not in content and len(content) < PIECE:
+            piece = client.recv(PIECE)
+            if not piece:
+                raise ConnectionError("no request came")
+            content += piece
+            if content.startswith(_TLS):
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+                raise ConnectionError("TLS where there is none")
+        head, _, rest = content.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, version = first.split(" ")
+        pairs = [line.split(": ", 1) for line in lines]
+        headers = {name.lower(): value for name, value in pairs}
+        path = "/" + target.partition("://")[2].partition("/")[2]
+        kept = [
+            f"{n}: {v}" for n, v in pairs if n.lower() not in ("proxy-authorization", "connection")
+        ]
+        sent = "\r\n".join([f"{method} {path} {version}", *kept, "Connection: close", "", ""])
+        return Forwarded(method, target, headers), sent.encode("latin-1"), rest
+
+    @staticmethod
+    def _join(client: socket.socket, server: socket.socket) -> None:
+        """Carry bytes both ways until one side has ended."""
+
+        def carry(source: socket.socket, goal: socket.socket) -> None:
+            with contextlib.suppress(OSError):
+                while piece := source.recv(PIECE):
+                    goal.sendall(piece)
+            for each in (source, goal):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)
+
+        upward = threading.Thread(target=carry, args=(client, server), daemon=True)
+        upward.start()
+        carry(server, client)
+        upward.join()
 
 
 def _end(process: "subprocess.Popen[Any]") -> None:
@@ -235,6 +392,7 @@ class _Plan:
 
     cuts: list[int] = field(default_factory=list)
     breaks_all: bool = False
+    upward: bool = False
     traffic: Traffic = field(default_factory=Traffic)
 
 
@@ -251,9 +409,9 @@ class _Proxy:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)
         self.host = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
-    def begin(self, cuts: Sequence[int], *, breaks_all: bool) -> None:
+    def begin(self, cuts: Sequence[int], *, breaks_all: bool, upward: bool) -> None:
         with self._lock:
-            self._plan = _Plan(list(cuts), breaks_all)
+            self._plan = _Plan(list(cuts), breaks_all, upward)
 
     @property
     def traffic(self) -> Traffic:
@@ -293,6 +451,7 @@ class _Proxy:
             while piece := line.client.recv(PIECE):
                 time.sleep(self._latency)
                 line.server.sendall(piece)
+                self._count(line, received=len(piece))
         line.end()
 
     def _carry_answers(self, line: _Line) -> None:
@@ -302,13 +461,14 @@ class _Proxy:
             while sent < size:
                 count = line.client.send(buffer[sent:size])
                 sent += count
-                self._count(count, line)
+                self._count(line, sent=count)
 
-    def _count(self, size: int, line: _Line) -> None:
+    def _count(self, line: _Line, *, sent: int = 0, received: int = 0) -> None:
         with self._lock:
             plan = self._plan
-            plan.traffic = replace(plan.traffic, sent=plan.traffic.sent + size)
-            if not plan.cuts or plan.traffic.sent < plan.cuts[0]:
+            sent, received = plan.traffic.sent + sent, plan.traffic.received + received
+            plan.traffic = replace(plan.traffic, sent=sent, received=received)
+            if not plan.cuts or (received if plan.upward else sent) < plan.cuts[0]:
                 return
             del plan.cuts[0]
             plan.traffic = replace(plan.traffic, cuts=plan.traffic.cuts + 1)
@@ -328,7 +488,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps({"host": proxy.host}), flush=True)
     for order in map(json.loads, sys.stdin):
         if order:
-            proxy.begin(order["cuts"], breaks_all=order["breaks_all"])
+            proxy.begin(**order)
         print(json.dumps(asdict(proxy.traffic)), flush=True)
 
 

@@ -1,10 +1,11 @@
-"""A loopback OCI registry to read from: what it holds, who may read it, and how it misbehaves.
+"""A loopback OCI registry: what it holds, who may read and write it, and how it misbehaves.
 
     with Registry(scenario=[{"path": "/blobs/", "times": 1, "cut": 5000}]) as registry:
         registry.add_artifact("team/tiny", "latest", [("application/octet-stream", b"...")])
         client.pull(f"{registry.host}/team/tiny")
         assert len(registry.requests("GET", "/blobs/")) == 3
 
+With `uploads` it may be written to as well; without, it is read-only.
 `faults` tells what a scenario may say, `loopback` what a log holds. As a program it serves layouts:
 
     python registry-fixtures/registry.py --port 5000 --layout team/tiny:latest=DIR --llama2
@@ -35,6 +36,7 @@ from faults import Rules, Scripted, error_answer
 from loopback import Answer, Headers, Origin, Pace, Request
 from ollama_artifacts import llama2
 from tokenserver import TokenServer, parse_basic
+from uploads import Uploads, Writer
 
 __all__ = [
     "OLLAMA_QUIRKS",
@@ -50,6 +52,7 @@ __all__ = [
     "Scripted",
     "Sink",
     "TokenServer",
+    "Uploads",
     "main",
 ]
 
@@ -157,9 +160,10 @@ class Bearer:
 
 
 class Registry(Scripted):
-    """The read side of distribution spec 1.1: ping, manifests, blobs, tags, referrers.
+    """Distribution spec 1.1: ping, manifests, blobs, tags, referrers; and the catalog of old.
 
-    The content may be added to at any time. `page_size` is the most tags in one answer.
+    The content may be added to at any time. `page_size` is the most tags in one answer. Only with
+    `uploads` may it be written to.
     """
 
     def __init__(
@@ -170,9 +174,11 @@ class Registry(Scripted):
         auth: Basic | Bearer | None = None,
         page_size: int = 100,
         has_referrers: bool = True,
+        uploads: Uploads | None = None,
         **options: Any,
     ) -> None:
         super().__init__(scenario=scenario, **options)
+        self.uploads = uploads
         self.content = content or Content()
         self.auth = auth
         self.page_size = page_size
@@ -192,14 +198,26 @@ class Registry(Scripted):
         if challenge is not None:
             denied = error_answer(401, "UNAUTHORIZED", "authentication required")
             return Answer(401, (*denied.headers, ("WWW-Authenticate", challenge)), denied.body)
-        if request.method not in ("GET", "HEAD"):
-            return error_answer(405, "UNSUPPORTED", "this registry is read-only")
+        is_session = match is not None and match["item"].startswith("uploads/")
+        if request.method not in ("GET", "HEAD") or is_session:
+            if self.uploads is None or match is None:
+                return error_answer(405, "UNSUPPORTED", "this registry is read-only")
+            writer = Writer(self.content, self.uploads, tells_subject=self.has_referrers)
+            return writer.reply(request, self.url, match)
+        if url.path == "/v2/_catalog":
+            return self._page("repositories", self.content.tags, parse_qs(url.query), url.path)
         if match is None:
             is_ping = url.path == "/v2/"
             return Answer(200, _JSON, b"{}") if is_ping else _unknown("NOT_FOUND", url.path)
         if repository not in self.content.tags:
             return _unknown("NAME_UNKNOWN", repository)
         return self._item(repository, match["kind"], match["item"], parse_qs(url.query))
+
+    def broken(self, request: Request) -> None:
+        """Keep what came of an upload."""
+        super().broken(request)
+        if self.uploads is not None:
+            self.uploads.broken(request)
 
     def _item(self, repository: str, kind: str, item: str, query: dict[str, list[str]]) -> Answer:
         content = self.content
@@ -210,7 +228,8 @@ class Registry(Scripted):
                 return _unknown("MANIFEST_UNKNOWN", item)
             return _found(held[0], digest, media_type=held[1])
         if kind == "blobs":
-            blob = content.blobs.get(item)
+            is_here = self.uploads is None or self.uploads.visible(repository, item)
+            blob = content.blobs.get(item) if is_here else None
             return _unknown("BLOB_UNKNOWN", item) if blob is None else _found(blob, item)
         if kind == "referrers" and self.has_referrers:
             return self._referrers(item, query)
@@ -219,15 +238,22 @@ class Registry(Scripted):
         return _unknown("NOT_FOUND", item)
 
     def _tags(self, repository: str, query: dict[str, list[str]]) -> Answer:
+        path = f"/v2/{repository}/tags/list"
+        return self._page("tags", self.content.tags[repository], query, path, name=repository)
+
+    def _page(
+        self, key: str, names: Iterable[str], query: dict[str, list[str]], path: str, **more: str
+    ) -> Answer:
+        """A page of a list of names, and where the next one is."""
         count = min(int(query.get("n", [str(self.page_size)])[0]), self.page_size)
         last = query.get("last", [""])[0]
-        tags = [tag for tag in sorted(self.content.tags[repository]) if tag > last]
-        page = tags[:count]
+        names = [name for name in sorted(names) if name > last]
+        page = names[:count]
         headers: Headers = _JSON
-        if page and len(tags) > count:
-            following = f"/v2/{repository}/tags/list?n={count}&last={quote(page[-1])}"
+        if page and len(names) > count:
+            following = f"{path}?n={count}&last={quote(page[-1])}"
             headers = (*_JSON, ("Link", f'<{following}>; rel="next"'))
-        return Answer(200, headers, json.dumps({"name": repository, "tags": page}).encode())
+        return Answer(200, headers, json.dumps({**more, key: page}).encode())
 
     def _referrers(self, subject: str, query: dict[str, list[str]]) -> Answer:
         wanted = query.get("artifactType")
@@ -259,10 +285,13 @@ class Registry(Scripted):
             return None if right else 'Basic realm="fixture"'
         if isinstance(self.auth, Bearer):
             scheme, _, token = given.partition(" ")
-            if scheme.lower() == "bearer" and self.auth.tokens.allows(token, repository, "pull"):
+            wanted = ("pull",) if request.method in ("GET", "HEAD") else ("pull", "push")
+            allows = self.auth.tokens.allows
+            is_bearer = scheme.lower() == "bearer"
+            if is_bearer and all(allows(token, repository, action) for action in wanted):
                 return None
             realm = self.auth.realm or self.auth.tokens.realm
-            scope = f',scope="repository:{repository}:pull"' if repository else ""
+            scope = f',scope="repository:{repository}:{",".join(wanted)}"' if repository else ""
             return f'Bearer realm="{realm}",service="{self.auth.service}"{scope}'
         return None
 
@@ -320,6 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--layout", action="append", default=[], metavar="REPO:TAG=DIR")
     parser.add_argument("--llama2", action="store_true", help="serve library/llama2")
+    parser.add_argument("--writable", action="store_true", help="may be pushed to")
+    parser.add_argument("--user", metavar="NAME:PASSWORD", help="the one who may read and write")
     options = parser.parse_args(arguments)
     content = Content()
     for layout in options.layout:
@@ -332,7 +363,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with Registry(content=content, port=options.port) as registry:
+    uploads = Uploads() if options.writable else None
+    auth = Basic(*options.user.split(":", 1)) if options.user else None
+    with Registry(content=content, uploads=uploads, auth=auth, port=options.port) as registry:
         print(registry.host, flush=True)
         ended.wait()
 

@@ -31,8 +31,9 @@ class TokenServer(Scripted):
     """Issues tokens at `url` + "/token". Its own log and scenario, like any origin.
 
     Users may do everything; anonymous clients may pull, unless `anonymous` is false. A token
-    lives `lifetime` seconds. `refresh_tokens` maps identity tokens to users; with `rotates` a
-    used one is replaced.
+    lives `lifetime` seconds, and is told to live `told` of them. `refresh_tokens` maps identity
+    tokens to users; one is issued to whoever asks for `offline_token`, and with `rotates` a used
+    one is replaced. Without `posts` they are taken as passwords, and only GET is answered.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class TokenServer(Scripted):
         anonymous: bool = True,
         lifetime: float = 60,
         rotates: bool = False,
+        posts: bool = True,
+        told: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -49,6 +52,8 @@ class TokenServer(Scripted):
         self.anonymous = anonymous
         self.lifetime = lifetime
         self.rotates = rotates
+        self.posts = posts
+        self.told = told
         self.refresh_tokens: dict[str, str] = {}
         self._grants: dict[str, _Grant] = {}
         self._grants_lock = threading.Lock()
@@ -81,6 +86,8 @@ class TokenServer(Scripted):
         if url.path != "/token":
             return error_answer(404, "NOT_FOUND", url.path)
         is_form = request.method == "POST"
+        if is_form and not self.posts:
+            return error_answer(405, "UNSUPPORTED", "GET is meant")
         form = parse_qs(request.body.decode("latin-1") if is_form else url.query)
         user = self._user_of_form(form) if is_form else self._user_of_header(request)
         if user is None:
@@ -100,7 +107,7 @@ class TokenServer(Scripted):
         document: dict[str, object] = {
             "token": token,
             "access_token": token,
-            "expires_in": int(self.lifetime),
+            "expires_in": int(self.lifetime if self.told is None else self.told),
         }
         used = form.get("refresh_token", [""])[0]
         wants_refresh = form.get("offline_token") == ["true"] or form.get("access_type") == [
@@ -119,6 +126,8 @@ class TokenServer(Scripted):
         if given is None:
             return "" if self.anonymous else None
         user, password = parse_basic(given)
+        if not self.posts and password in self.refresh_tokens:
+            return self.refresh_tokens[password]
         return user if user and self.users.get(user) == password else None
 
     def _user_of_form(self, form: dict[str, list[str]]) -> str | None:

@@ -1,5 +1,6 @@
 """The machinery of the figures, at sizes at which the figures mean nothing."""
 
+import contextlib
 import http.client
 import json
 import sys
@@ -125,6 +126,18 @@ def test_a_bad_network_cuts_where_it_was_told_and_counts() -> None:
         traffic = network.traffic
         assert (traffic.cuts, traffic.connections) == (2, 3)
         assert 3 * MIB < traffic.sent < 4 * MIB
+
+
+def test_a_bad_network_cuts_what_goes_up_and_counts() -> None:
+    with Registry() as registry, BadNetwork(registry.host) as network:
+        network.begin([MIB], upward=True)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection(network.host, timeout=20)
+            connection.request("PUT", "/v2/t/blobs/uploads/x", bytes(4 * MIB))
+            connection.getresponse()
+        connection.close()
+        wait_for(lambda: network.traffic.cuts == 1)
+        assert MIB <= network.traffic.received <= 4 * MIB
 
 
 def test_a_cut_can_reach_every_connection() -> None:

@@ -12,6 +12,7 @@ from artifact import Artifact, compact, described, digest_of, image
 from gguf_writer import tiny_llama
 from registry import Registry
 from tiny import safetensors
+from uploads import Uploads
 
 import modelpm
 from modelpm.client import Client
@@ -20,6 +21,7 @@ from modelpm.errors import (
     InvalidReferenceError,
     ModelError,
     NotFoundError,
+    RegistryError,
     StoreError,
 )
 from modelpm.model.dialects import TITLE
@@ -283,6 +285,174 @@ def test_a_damaged_model_is_noticed_and_mended(client: Client) -> None:
         _ = client.get("ollama").path
     client.pull("ollama")
     assert client.get("ollama").path.read_bytes() == tiny_llama()
+
+
+# At registries
+
+
+@pytest.fixture
+def private() -> Iterator[Registry]:
+    """A registry that may be written to."""
+    with Registry(uploads=Uploads()) as registry:
+        yield registry
+
+
+def asked(registry: Registry, before: int = 0) -> list[str]:
+    """Method and path of what it was asked since then."""
+    return [f"{request.method} {request.path}" for request in registry.log[before:]]
+
+
+def test_a_push_asks_no_more_than_it_needs(client: Client, private: Registry) -> None:
+    model = client.pull("ollama")
+    goal = f"{private.host}/team/mine:v1"
+    first = client.push("ollama", goal)
+    leaves = len(model.manifest.successors)
+    assert first.reference == Reference.parse(goal)
+    assert (first.digest, first.size) == (model.digest, model.size)
+    assert (first.uploaded, first.present, first.mounted) == (leaves, 0, 0)
+    last = asked(private)[-1]
+    assert last == "PUT /v2/team/mine/manifests/v1"
+    before = len(private.log)
+    again = client.push("ollama", goal)
+    assert asked(private, before) == ["GET /v2/team/mine/manifests/v1"]
+    assert (again.uploaded, again.present) == (0, leaves)
+    before = len(private.log)
+    client.push("ollama", f"{private.host}/team/mine:v2")
+    assert len(private.log) - before <= leaves + 4
+    assert not any("/uploads/" in line for line in asked(private, before))
+
+
+def test_a_push_to_a_sister_moves_no_bytes(client: Client, private: Registry) -> None:
+    model = client.pull("ollama")
+    client.push("ollama", f"{private.host}/team/mine")
+    assert private.uploads is not None
+    received = private.uploads.received
+    sister = client.push("ollama", f"{private.host}/other/sister")
+    assert sister.mounted == len(model.manifest.successors)
+    assert private.uploads.received == received
+
+
+def test_what_was_pulled_from_a_registry_is_mounted_there(client: Client) -> None:
+    uploads = Uploads()
+    with Registry(uploads=uploads) as registry:
+        registry.content.add("team/tiny", "v1", build.ollama())
+        for digest in registry.content.blobs:
+            uploads.owners[digest] = {"team/tiny"}
+        model = client.pull(f"{registry.host}/team/tiny:v1")
+        pushed = client.push(f"{registry.host}/team/tiny:v1", f"{registry.host}/team/copy")
+        assert pushed.mounted == len(model.manifest.successors)
+        assert registry.content.tags["team/copy"] == {"v1": str(model.digest)}
+
+
+def test_the_chosen_child_of_an_index_is_pushed(client: Client, private: Registry) -> None:
+    model = client.pull("index")
+    pushed = client.push("index", f"{private.host}/team/child")
+    assert pushed.digest == model.digest
+    assert private.content.tags["team/child"] == {"latest": str(model.digest)}
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "reference"),
+    [
+        ("ollama", "HOST/team/a", "HOST/team/a:latest"),
+        ("ollama", "HOST/team/a:v2", "HOST/team/a:v2"),
+        ("HOST/team/own:v3", "", "HOST/team/own:v3"),
+        ("HOST/team/own:v3", "HOST/team/b", "HOST/team/b:v3"),
+        ("theirs", "HOST/team/c:x", "HOST/team/c:x"),
+        ("theirs", "HOST/team/c", "HOST/team/c:latest"),
+    ],
+)
+def test_where_a_push_goes(
+    name: str, to: str, reference: str, client: Client, private: Registry
+) -> None:
+    name, to, reference = (each.replace("HOST", private.host) for each in (name, to, reference))
+    client.pull("ollama")
+    if name != "ollama":
+        client.store.copy(client.get("ollama").name, name)
+    assert client.push(name, to).reference == Reference.parse(reference)
+
+
+def test_a_model_is_held_while_it_is_pushed(client: Client, private: Registry) -> None:
+    """Its name may go and a prune may run: what is on its way stays."""
+    client.pull("ollama")
+    blobs = client.home / "blobs" / "sha256"
+    swept: list[int] = []
+
+    def disturb(event: Event) -> None:
+        if isinstance(event, Step) and event.stage == "copying":
+            client.remove(["ollama"])
+            client.prune(client.garbage())
+            swept.append(len(list(blobs.iterdir())))
+
+    with Client(client.home, default_registry=client.default_registry, observe=disturb) as pushing:
+        pushed = pushing.push("ollama", f"{private.host}/team/held")
+    assert swept == [pushed.present + pushed.uploaded + 1]
+    assert private.content.tags["team/held"] == {"latest": str(pushed.digest)}
+    client.prune(client.garbage())
+    assert list(blobs.iterdir()) == []
+
+
+def test_a_mirror_keeps_nothing_here(client: Client, loopback: Registry, private: Registry) -> None:
+    goal = f"{private.host}/library/index"
+    mirrored = client.mirror("index", goal)
+    assert str(mirrored.digest) == build.index().digest
+    assert private.content.tags["library/index"] == {"latest": build.index().digest}
+    assert client.list() == ()
+    assert not list(client.home.glob("blobs/*/*"))
+    before = len(private.log), len(loopback.log)
+    again = client.mirror("index", goal, with_referrers=False)
+    assert (again.uploaded, again.mounted) == (0, 0)
+    assert asked(private, before[0]) == ["GET /v2/library/index/manifests/latest"]
+
+
+def test_tags_and_repositories_are_told(client: Client, loopback: Registry) -> None:
+    loopback.content.add("library/ollama", "sha256-" + "a" * 64, build.ollama())
+    assert client.tags("ollama") == ["latest"]
+    assert len(client.tags("ollama", everything=True)) == 2
+    assert "library/ollama" in list(client.catalog(loopback.host))
+    for name in ("ollama:latest", f"ollama@sha256:{'a' * 64}"):
+        with pytest.raises(InvalidReferenceError):
+            client.tags(name)
+
+
+def test_what_is_offered_is_what_a_pull_brings(client: Client, loopback: Registry) -> None:
+    offered = client.inspect("index")
+    assert not any(f"{WEIGHTS}" in request.path for request in loopback.log)
+    model = client.pull("index")
+    assert (offered.name, offered.short_name) == (model.name, model.short_name)
+    assert (offered.digest, offered.size) == (model.digest, model.size)
+    assert offered.parts == model.parts
+    assert (offered.path, offered.modified) == (None, "")
+    assert client.inspect_manifest("index").raw == build.index().manifest
+
+
+@pytest.mark.parametrize("deletes_tags", [True, False])
+def test_what_is_deleted_at_a_registry_is_gone(client: Client, *, deletes_tags: bool) -> None:
+    with Registry(uploads=Uploads(deletes_tags=deletes_tags)) as registry:
+        for tag in ("v1", "v2"):
+            registry.content.add("team/tiny", tag, build.ollama())
+        registry.content.add("team/tiny", "v3", build.oras_gguf())
+        name = f"{registry.host}/team/tiny"
+        client.remove_remote(client.plan_removal(f"{name}:v3"))
+        assert set(registry.content.tags["team/tiny"]) == {"v1", "v2"}
+        removal = client.plan_removal(f"{name}:v1")
+        if not deletes_tags:
+            with pytest.raises(RegistryError, match="v2"):
+                client.remove_remote(removal)
+        gone = client.remove_remote(removal, force=True)
+        assert set(gone.tags) == ({"v1"} if deletes_tags else {"v1", "v2"})
+        assert set(registry.content.tags["team/tiny"]) == {"v1", "v2"} - set(gone.tags)
+        with pytest.raises(NotFoundError):
+            client.plan_removal(f"{name}:v1")
+
+
+def test_a_registry_that_deletes_nothing_says_so(client: Client) -> None:
+    with Registry(uploads=Uploads(deletes=False, deletes_tags=False)) as registry:
+        registry.content.add("team/tiny", "v1", build.ollama())
+        name = f"{registry.host}/team/tiny:v1"
+        with pytest.raises(RegistryError, match="does not delete"):
+            client.remove_remote(client.plan_removal(name))
+        assert set(registry.content.tags["team/tiny"]) == {"v1"}
 
 
 def test_a_manifest_that_cannot_be_read_keeps_everything(client: Client) -> None:

@@ -28,14 +28,16 @@ STOREYS = [
         "modelpm.runner",
     },
     {"modelpm.project"},
-    {"modelpm.installed", "modelpm.remotes", "modelpm.foreign"},
+    {"modelpm.installed", "modelpm.offered", "modelpm.remotes", "modelpm.foreign"},
     {
         "modelpm.session",
         "modelpm.comparing",
         "modelpm.creating",
         "modelpm.exporting",
         "modelpm.importing",
+        "modelpm.publishing",
         "modelpm.unpacking",
+        "modelpm.installation",
     },
     {"modelpm.client", "modelpm.server"},
     {"modelpm.cli"},
@@ -53,7 +55,7 @@ ONLY = {
     "tqdm": {"modelpm.cli.output"},
     "click": {"modelpm.cli"},
     "ctransformers": {"modelpm.runner.ctransformers"},
-    "platformdirs": {"modelpm.client", "modelpm.cli"},
+    "platformdirs": {"modelpm.installation", "modelpm.cli"},
     "zstandard": {"modelpm.model.archive"},
 }
 """What the world outside is imported by."""

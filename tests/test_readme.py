@@ -5,16 +5,19 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import build
 import click
 import pytest
+from docker_registry import PASSWORD, USER, DockerRegistry
 from ollama_artifacts import llama2
 from registry import Registry
 
 from modelpm.cli.main import ALIASES, COMMANDS, Program
 from modelpm.cli.options import GLOBAL
+from tests.conftest import require
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -25,10 +28,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def commands() -> list[list[str]]:
-    """Each `$ …` line of the console blocks, without its comment."""
-    lines = [line for block in blocks("console") for line in block.splitlines()]
-    return [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+def commands(block: str) -> list[list[str]]:
+    """Each `$ …` line of a console block, without its comment."""
+    return [shlex.split(line.removeprefix("$ "), comments=True) for line in block.splitlines()]
 
 
 @pytest.fixture
@@ -38,31 +40,70 @@ def registry(loopback: Registry) -> Registry:
     return loopback
 
 
-def test_the_tour_runs_as_it_is_written(registry: Registry, tmp_path: Path) -> None:
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run(registry: Registry, tmp_path: Path) -> Run:
+    """Runs a command of the tour to its good end."""
     environment = {
         **os.environ,
+        "HOME": str(tmp_path),
         "MODELPM_HOME": str(tmp_path / "home"),
+        "MODELPM_AUTH_FILE": str(tmp_path / "auth.json"),
         "MODELPM_DEFAULT_REGISTRY": f"{registry.host}/library",
         "MODELPM_CONFIG": str(tmp_path / "none.toml"),
     }
     (tmp_path / "none.toml").touch()
-    tour = [words[1:] for words in commands() if words[0] == "modelpm" and len(words) > 1]
-    assert len(tour) > 8
-    for words in tour:
-        if words[0] == "run" and len(words) == 2:
-            continue  # a chat, which wants a terminal
+
+    def once(*words: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [*MODELPM, *words],
             env=environment,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
             cwd=tmp_path,
         )
         assert done.returncode == 0, (words, done.stderr)
-        if words[0] == "run":
+        return done
+
+    return once
+
+
+def test_the_tour_runs_as_it_is_written(run: Run, tmp_path: Path) -> None:
+    (tour,) = (block for block in blocks("console") if "modelpm prune" in block)
+    lines = commands(tour)
+    assert len(lines) > 8
+    for words in lines:
+        if words[1] == "run" and len(words) == 3:
+            continue  # a chat, which wants a terminal
+        done = run(*words[1:])
+        if words[1] == "run":
             assert "modelpm prune" in done.stdout
     assert list((tmp_path / "home" / "blobs" / "sha256").iterdir()) == []
+
+
+def test_the_tour_of_a_private_registry_runs_as_it_is_written(run: Run, tmp_path: Path) -> None:
+    """With what else is typed at a terminal: name, password, and a yes."""
+    require("docker-registry")
+    (tour,) = (block for block in blocks("console") if "modelpm login" in block)
+    told = []
+    with DockerRegistry(tmp_path / "registry", htpasswd=True) as private:
+        for words in commands(tour.replace("registry.lan:5000", private.host)):
+            if words[1] == "login":
+                run(*words[1:], "--username", USER, "--password-stdin", stdin=f"{PASSWORD}\n")
+            elif words[1] == "rm":
+                run(*words[1:], "--yes")
+            else:
+                told.append((words[1], run(*words[1:]).stdout))
+    results = dict(told)
+    digest = re.escape(f"{private.host}/team/llama2@sha256:") + "[0-9a-f]{64}\n"
+    assert re.fullmatch(digest, results["push"])
+    assert re.fullmatch(digest, results["mirror"])
+    assert results["tags"] == "latest\n"
+    assert results["list"] == f"{private.host}/team/llama2\n"
 
 
 def test_the_python_example_runs(registry: Registry, tmp_path: Path) -> None:

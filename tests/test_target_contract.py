@@ -2,15 +2,21 @@
 
 import contextlib
 import io
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from docker_registry import DockerRegistry
+from registry import Registry, Uploads
 
 from modelpm.content import Target, read, read_manifest
 from modelpm.errors import ContentError, DigestMismatchError, ModelPMError, NotFoundError
 from modelpm.oci.descriptor import Descriptor
+from modelpm.registry.client import RegistryClient
+from modelpm.registry.credentials import Anonymous
+from modelpm.registry.repository import Repository
 from modelpm.store.layout import Store
 from modelpm.transfer import copy
 from tests.memory import LAYER, Memory, Scattered
@@ -22,9 +28,36 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
 }
 
 
-@pytest.fixture(params=list(TARGETS))
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Target:
-    return TARGETS[request.param](tmp_path)
+class Named(Repository):
+    """A repository whose tags are asked for by full names, as a store's are."""
+
+    def resolve(self, reference: str) -> Descriptor:
+        return super().resolve(reference.removeprefix("localhost:5000/team/model:"))
+
+    def tag(self, desc: Descriptor, reference: str) -> None:
+        super().tag(desc, reference.removeprefix("localhost:5000/team/model:"))
+
+
+@pytest.fixture
+def loopback_host() -> Iterator[str]:
+    with Registry(uploads=Uploads()) as registry:
+        yield registry.host
+
+
+@pytest.fixture
+def docker_host(docker_registry: DockerRegistry) -> str:
+    return docker_registry.host
+
+
+@pytest.fixture(params=[*TARGETS, "loopback_host", "docker_host"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
+    if request.param in TARGETS:
+        yield TARGETS[request.param](tmp_path)
+        return
+    client = RegistryClient(request.getfixturevalue(request.param), credentials=Anonymous())
+    with contextlib.closing(client):
+        # Each test has a repository of its own: registries are shared.
+        yield Named(client, f"contract/r{secrets.token_hex(8)}")
 
 
 class Bytes:
@@ -91,8 +124,8 @@ def test_wrong_bytes_are_refused_and_leave_nothing(target: Target, served: bytes
     with pytest.raises(DigestMismatchError):
         target.push(desc, Bytes(served))
     assert not target.exists(desc)
-    with pytest.raises(NotFoundError), target.fetch(desc):
-        pass
+    with pytest.raises(NotFoundError), target.fetch(desc) as stream:
+        stream.read(1)
     target.push(desc, Bytes(b"content"))
     assert target.exists(desc)
 
@@ -106,8 +139,8 @@ def test_exists_asks_for_the_size_too(target: Target) -> None:
 def test_what_is_not_there_is_not_found(target: Target) -> None:
     desc = Descriptor.of(b"content", LAYER)
     assert not target.exists(desc)
-    with pytest.raises(NotFoundError), target.fetch(desc):
-        pass
+    with pytest.raises(NotFoundError), target.fetch(desc) as stream:
+        stream.read(1)
     for reference in (NAME, str(desc.digest)):
         with pytest.raises(NotFoundError):
             target.resolve(reference)

@@ -16,7 +16,7 @@ from modelpm.errors import DigestMismatchError, NotFoundError, RegistryError, St
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.store.layout import Store
-from modelpm.transfer import LAYERS_AT_ONCE, copy
+from modelpm.transfer import LAYERS_AT_ONCE, Copied, copy
 from tests.memory import LAYER, Memory, Scattered, random_graph
 from tests.store.drafts import draft_path, make_draft
 
@@ -91,6 +91,30 @@ def test_a_broken_copy_heals_by_being_run_again() -> None:
     source.content[lost.digest] = content
     copy(source, target, root, tag=lambda: target.tag(root, NAME))
     assert target.content == source.content
+
+
+def test_a_copy_tells_how_the_leaves_came() -> None:
+    class Mounting(Memory):
+        """Gets one layer from elsewhere than the source."""
+
+        def push(self, desc: Descriptor, source: Fetcher) -> None:
+            if desc.digest == mounted.digest:
+                self.content[desc.digest] = b"mounted"
+            super().push(desc, source)
+
+    source, target = Memory(), Mounting()
+    mounted, present = source.leaf(b"mounted"), source.leaf(b"present")
+    root = source.image(b"moved", mounted, present)
+    target.content[present.digest] = b"present"
+    events: list[Event] = []
+    copied = copy(source, target, root, observe=events.append)
+    assert copied == Copied(moved=2, present=1, given=1)
+    settled = {event.descriptor.digest for event in events if isinstance(event, Settled)}
+    assert len(settled) == 4
+    told = {e.descriptor.digest for e in events if isinstance(e, Settled) and e.present}
+    assert told == {mounted.digest, present.digest}
+    assert copy(source, target, root) == Copied(present=4)
+    assert copy(Scattered(source.content, 2, 2), Memory(), root) == Copied(moved=4)
 
 
 def test_wrong_bytes_end_the_copy() -> None:

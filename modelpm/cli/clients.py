@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from modelpm.cli.network import hosts_of
 from modelpm.cli.options import Settings, settings_of
 from modelpm.client import Client
 from modelpm.content import Observer, ignore
@@ -28,7 +29,7 @@ def open_client(
     return Client(
         settings.home,
         default_registry=settings.default_registry or DEFAULT_REGISTRY,
-        hosts=_hosts(settings),
+        hosts=hosts_of(settings),
         credentials=credentials,
         limits=limits,
         observe=observe,
@@ -54,7 +55,7 @@ class InstalledName(click.types.StringParamType):
         try:
             with open_client(settings_of(ctx)) as client:
                 models = client.list()
-        except ModelPMError:
+        except (ModelPMError, click.UsageError):
             return []
         short = [m.short_name for m in models if m.short_name.startswith(incomplete)]
         return [

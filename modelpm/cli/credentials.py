@@ -1,13 +1,63 @@
-"""Where the environment says that docker keeps its credentials."""
+"""Where the command line looks for credentials: what the environment says, and which files."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from modelpm.registry.credentials import CredentialSource, DockerConfig
+import click
+
+from modelpm.cli.options import Settings, default_path
+from modelpm.registry.authfile import AuthFile, AuthText, key_of
+from modelpm.registry.credentials import Credential, Given
+from modelpm.registry.keychain import Keychain, Place
+from modelpm.registry.secret_file import SecretFile
+
+_ACCOUNT = ("MODELPM_REGISTRY", "MODELPM_USERNAME", "MODELPM_PASSWORD")
 
 
-def docker_credentials() -> CredentialSource:
-    """`config.json` in $DOCKER_CONFIG or ~/.docker, and the helpers in $PATH."""
+def find_credentials(settings: Settings) -> Keychain:
+    """All that knows credentials, the first to be asked first.
+
+    An account in the environment, DOCKER_AUTH_CONFIG, modelpm's own file, REGISTRY_AUTH_FILE,
+    docker's file, podman's. Nothing is read before the first question.
+    """
+    own = _file(Path(settings.auth_file or default_path().with_name("auth.json")), private=True)
+    docker = [_file(path) for path in _docker_files()]
+    others = [_file(path) for path in _podman_files()]
+    named = os.environ.get("REGISTRY_AUTH_FILE")
+    told = [_file(Path(named))] if named else []
+    return Keychain([*_environment(), own, *told, *docker, *others], own, docker)
+
+
+def _environment() -> Iterator[Place]:
+    """What the environment holds itself."""
+    host, username, password = (os.environ.get(name, "") for name in _ACCOUNT)
+    if host and username and password:
+        yield Given(key_of(host), Credential.of(username, password), _ACCOUNT[1])
+    elif username or password:
+        raise click.UsageError(f"{', '.join(_ACCOUNT)}: all of them are needed, or none")
+    text = os.environ.get("DOCKER_AUTH_CONFIG")
+    if text:
+        yield AuthText("DOCKER_AUTH_CONFIG", text)
+
+
+def _docker_files() -> Iterator[Path]:
     told = os.environ.get("DOCKER_CONFIG")
-    folder = Path(told) if told else Path.home() / ".docker"
-    return DockerConfig(folder / "config.json", os.environ.get("PATH", os.defpath))
+    if told:
+        yield Path(told) / "config.json"
+        return
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield Path.home() / ".docker" / "config.json"
+
+
+def _podman_files() -> Iterator[Path]:
+    run, config = (os.environ.get(name) for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"))
+    with contextlib.suppress(RuntimeError):
+        folders = [Path(run)] if run else []
+        folders.append(Path(config) if config else Path.home() / ".config")
+        yield from (folder / "containers" / "auth.json" for folder in folders)
+
+
+def _file(path: Path, *, private: bool = False) -> AuthFile:
+    return AuthFile(SecretFile(path, private=private), os.environ.get("PATH", os.defpath))

@@ -6,14 +6,15 @@ A flaw in one place leaves the others readable: it is told instead of what it hi
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 from modelpm.cli import output
-from modelpm.client import Installed
 from modelpm.errors import ModelPMError
 from modelpm.model import knowledge, modelfile
 from modelpm.model.gguf import Header
-from modelpm.model.model import Facts
+from modelpm.model.model import Facts, Model, Part
+from modelpm.oci.descriptor import Digest
 
 FIRST_LINES = 4
 """Lines of a licence or a system prompt in the overview."""
@@ -24,11 +25,53 @@ _Read = TypeVar("_Read")
 _Else = TypeVar("_Else")
 
 
+class Described(Protocol):
+    """A model that can be described: one that is here, or one at a registry."""
+
+    name: str
+    short_name: str
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's digest."""
+        ...
+
+    @property
+    def modified(self) -> str:
+        """When the name was pointed here; empty where that is not known."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes of config and layers."""
+        ...
+
+    @property
+    def model(self) -> Model:
+        """What the layers mean."""
+        ...
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every layer with its role and name."""
+        ...
+
+    @property
+    def selected_from(self) -> Digest | None:
+        """The index that it was chosen from, where that is known."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The weights' file; None where it is not on this machine."""
+        ...
+
+
 @dataclass(slots=True)
 class Description:
     """A model, described when asked. `flaws` are the messages of what could not be read."""
 
-    model: Installed
+    model: Described
     flaws: list[str] = field(default_factory=list)
 
     _header: list[Header | None] = field(default_factory=list)
@@ -90,7 +133,7 @@ class Description:
             "size": model.size,
             "modified": model.modified or None,
             **self._try(content.summary, nothing),
-            "path": self._try(lambda: str(model.path), None),
+            "path": self._try(lambda: None if model.path is None else str(model.path), None),
             "model": self.facts(),
             "capabilities": self.capabilities(),
             "provenance": self.provenance(),
@@ -146,7 +189,8 @@ class Description:
             output.say("    Files of compressed layers are kept beside them.")
 
     def _read_header(self) -> Header | None:
-        return knowledge.read_header(self.model.model, lambda: self.model.path)
+        path = self.model.path
+        return None if path is None else knowledge.read_header(self.model.model, lambda: path)
 
     def _told(self) -> Facts:
         return self._try(lambda: self.model.model.facts, Facts())

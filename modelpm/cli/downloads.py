@@ -1,4 +1,4 @@
-"""How many connections and bytes a second a download may take: the options that say so."""
+"""How many connections and bytes a second a transfer may take: the options that say so."""
 
 import re
 from collections.abc import Callable

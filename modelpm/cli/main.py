@@ -25,6 +25,7 @@ from modelpm.errors import ModelPMError
 
 COMMANDS = {
     "pull": "Bring models here, verified.",
+    "push": "Bring a model that is here to a registry.",
     "list": "List the models that are here.",
     "show": "Show what a model is, or one thing about it.",
     "create": "Make a model of a Modelfile, or of files.",
@@ -37,6 +38,10 @@ COMMANDS = {
     "import": "Take in models that Ollama, Hugging Face or LM Studio keep here.",
     "diff": "Tell what two models share, and what not.",
     "path": "Print the path of a model's weights, verified.",
+    "tags": "List the tags of a repository at its registry.",
+    "mirror": "Copy a model from one registry to another.",
+    "login": "Log in to a registry.",
+    "logout": "Forget the password for a registry.",
     "completion": "Print the completion script for a shell.",
 }
 """Each is a module of this name in `commands`, whose `command` it is; `import_` for `import`."""

@@ -5,14 +5,18 @@ the command line before it, the environment (`MODELPM_` and the option's name), 
 the default.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+if TYPE_CHECKING:
+    from modelpm.registry.hosts import HostSettings
+
+_HOSTS = "modelpm.hosts"
 _STRONG = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
@@ -27,6 +31,15 @@ class Settings:
     quiet: bool
     debug: bool
     json: bool
+    auth_file: str | None = None
+    insecure_login: tuple[str, ...] = ()
+    client_certificate: tuple[str, ...] = ()
+    client_key: tuple[str, ...] = ()
+    mirror: tuple[str, ...] = ()
+    hosts: "Mapping[str, HostSettings]" = field(default_factory=dict)
+    """The tables `[host."..."]` of the settings file."""
+    told: frozenset[str] = frozenset()
+    """The options that the command line or the environment gave a value."""
 
 
 def _read_settings_file(context: click.Context, option: click.Parameter, value: object) -> None:
@@ -40,9 +53,11 @@ def _read_settings_file(context: click.Context, option: click.Parameter, value: 
     from modelpm.cli import settings  # noqa: PLC0415 - lazy: start-up time
 
     root = context.find_root()
-    root.default_map = found = settings.load(path, root)
+    found = settings.load(path, root)
+    root.default_map = found.defaults
+    root.meta[_HOSTS] = found.hosts
     if context.parent is not None:
-        context.default_map = found[context.info_name or ""]
+        context.default_map = found.defaults[context.info_name or ""]
 
 
 def default_path() -> Path:
@@ -66,10 +81,40 @@ GLOBAL: tuple[click.Option, ...] = (
         help="Speak to this host without TLS. May be given several times.",
     ),
     click.Option(
+        ["--insecure-login"],
+        multiple=True,
+        metavar="HOST",
+        help="Send credentials to this host also without TLS.",
+    ),
+    click.Option(
         ["--ca-file"],
         type=_PLACE,
         metavar="FILE",
         help="Trust these authorities (PEM), not the system's.",
+    ),
+    click.Option(
+        ["--client-certificate"],
+        multiple=True,
+        metavar="HOST=FILE",
+        help="Show this certificate (PEM) to this host.",
+    ),
+    click.Option(
+        ["--client-key"],
+        multiple=True,
+        metavar="HOST=FILE",
+        help="Its key, if it is in another file.",
+    ),
+    click.Option(
+        ["--mirror"],
+        multiple=True,
+        metavar="HOST=URL[,URL]",
+        help="Pull what this host has from these places first.",
+    ),
+    click.Option(
+        ["--auth-file"],
+        type=_PLACE,
+        metavar="FILE",
+        help="Where login keeps passwords.  [default: auth.json beside the settings]",
     ),
     click.Option(
         ["--config"],
@@ -118,7 +163,15 @@ def verb(name: str) -> Callable[[Callable[..., None]], Command]:
 
 def settings_of(context: click.Context) -> Settings:
     """The values that the global options have for this command."""
-    return Settings(**{item.name: _strongest(context, item.name) for item in fields(Settings)})
+    options = [option.name for option in GLOBAL if option.expose_value and option.name]
+    values = {name: _strongest(context, name) for name in options}
+    told = frozenset(name for name in options if _is_told(context, name))
+    return Settings(**values, hosts=context.meta.get(_HOSTS, {}), told=told)
+
+
+def _is_told(context: click.Context, name: str) -> bool:
+    places = (context, context.parent or context)
+    return any(place.get_parameter_source(name) in _STRONG for place in places)
 
 
 def _strongest(context: click.Context, name: str) -> Any:

@@ -1,26 +1,50 @@
-"""What a pull tells while it works, and in which form: drawn, in lines, as JSON, or not at all.
+"""What a copy tells while it works, and in which form: drawn, in lines, as JSON, or not at all.
 
 The words and their order are those of the reference system, so that a reader knows them.
 """
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from modelpm.cli import output
 from modelpm.cli.options import Settings
+from modelpm.cli.tracks import COPYING, PULLING, PUSHING, Words
 from modelpm.cli.views import Drawn, Recorded, Written
 from modelpm.content import Event, Moved, Observer, Settled, Step, Waiting, ignore
 from modelpm.oci.descriptor import Descriptor, Digest
 
-_STAGES = {
-    "resolving": ("pulling manifest",),
-    "unpacking": ("unpacking archives",),
-    "tagging": ("verifying sha256 digest", "writing manifest"),
-    "pruning": ("removing any unused layers",),
-    "done": ("success",),
-}
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a verb tells: the lines of each of its stages, and the words for its layers."""
+
+    stages: Mapping[str, tuple[str, ...]]
+    words: Words
+
+
+PULL = Telling(
+    {
+        "resolving": ("pulling manifest",),
+        "unpacking": ("unpacking archives",),
+        "tagging": ("verifying sha256 digest", "writing manifest"),
+        "pruning": ("removing any unused layers",),
+        "done": ("success",),
+    },
+    PULLING,
+)
+PUSH = Telling(
+    {
+        "resolving": ("retrieving manifest",),
+        "present": ("already there",),
+        "tagging": ("writing manifest",),
+        "done": ("success",),
+    },
+    PUSHING,
+)
+MIRROR = Telling({**PUSH.stages, "referrers": ("copying what refers to it",)}, COPYING)
 
 
 class View(Protocol):
@@ -56,13 +80,13 @@ class View(Protocol):
 
 
 @contextlib.contextmanager
-def watching(settings: Settings) -> Iterator[Observer]:
+def watching(settings: Settings, telling: Telling = PULL) -> Iterator[Observer]:
     """An observer that tells what these settings want; at the end the terminal is in order."""
     if settings.quiet and not settings.json:
         yield ignore
         return
-    view = Recorded() if settings.json else Drawn() if output.can_draw() else Written()
-    progress = Progress(view)
+    kind = Recorded if settings.json else Drawn if output.can_draw() else Written
+    progress = Progress(kind(words=telling.words), telling.stages)
     try:
         yield progress
     finally:
@@ -72,8 +96,9 @@ def watching(settings: Settings) -> Iterator[Observer]:
 class Progress:
     """The observer: lets the events of all threads through to the view one by one."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, stages: Mapping[str, tuple[str, ...]] = PULL.stages) -> None:
         self._view = view
+        self._stages = stages
         self._lock = threading.Lock()
         self._is_closed = False
         self._offsets: dict[Digest, int] = {}
@@ -87,7 +112,7 @@ class Progress:
 
     def close(self) -> None:
         """End the telling; threads that still work are not heard any more."""
-        # An interrupted pull leaves threads behind, one of which may be stuck while it writes.
+        # An interrupted copy leaves threads behind, one of which may be stuck while it writes.
         got = self._lock.acquire(timeout=0.5)
         self._is_closed = True
         if got:
@@ -112,5 +137,5 @@ class Progress:
             case Step(stage):
                 # One layer after the other is unpacked: that is told once.
                 again, self._stage = stage == self._stage == "unpacking", stage
-                for text in () if again else _STAGES.get(stage, ()):
+                for text in () if again else self._stages.get(stage, ()):
                     self._view.stage(text)

@@ -1,26 +1,42 @@
-"""What a settings file may say: a TOML document that becomes click's default map.
+"""What a settings file may say: a TOML document that becomes click's default map, and hosts.
 
 default-registry = "ghcr.io/acme"       a global option, by its long name
 [run]                                   an option of one command
 verbose = true
+[host."registry.acme.example:5000"]     what holds for one registry
+ca-file = "~/acme.pem"
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from modelpm.cli.network import checked_mirrors, host_name
+from modelpm.errors import RegistryError
+from modelpm.registry.hosts import HostSettings
+
 MAX_BYTES = 2**20
 
 
-def load(path: Path, root: click.Context) -> dict[str, Any]:
-    """The default map of this file. Raises UsageError, which names the file and the key."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file says: click's default map, and the hosts that have a table."""
+
+    defaults: dict[str, Any]
+    hosts: dict[str, HostSettings]
+
+
+def load(path: Path, root: click.Context) -> Found:
+    """What this file says. Raises UsageError, which names the file and the key."""
     program = root.command
     if not isinstance(program, click.Group):
         raise TypeError(program)
     document = _read(path)
+    hosts = _hosts(path, document.pop("host", {}))
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     plain = {key: value for key, value in document.items() if key not in tables}
     shared = _values(path, "", plain, program.params)
@@ -33,7 +49,76 @@ def load(path: Path, root: click.Context) -> dict[str, Any]:
         command = program.get_command(root, name) if name in tables else None
         own = _values(path, f"{name}.", tables[name], command.params) if command else {}
         result[name] = shared | own
-    return result
+    return Found(result, hosts)
+
+
+def _hosts(path: Path, tables: object) -> dict[str, HostSettings]:
+    if not isinstance(tables, dict):
+        raise click.UsageError(f'{path}: host is a table of tables: [host."ghcr.io"]')
+    found = {}
+    for name, table in tables.items():
+        where = f'host."{name}"'
+        if not isinstance(table, dict):
+            raise click.UsageError(f"{path}: {where} is a table")
+        try:
+            host = host_name(name)
+        except ValueError:
+            raise click.UsageError(
+                f"{path}: {where}: {name!r} is no host, as ghcr.io or localhost:5000 is"
+            ) from None
+        found[host] = _host(path, where, table)
+    return found
+
+
+def _host(path: Path, where: str, table: Mapping[str, object]) -> HostSettings:
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in _HOST_KEYS:
+            raise click.UsageError(f"{path}: there is no key {key!r} in {where}")
+        field, read = _HOST_KEYS[key]
+        try:
+            values[field] = read(value)
+        except click.UsageError as error:
+            raise click.UsageError(f"{path}: {where}: {key} {error}") from None
+        except RegistryError as error:
+            raise click.UsageError(f"{path}: {where}: {key} has a wrong URL: {error}") from None
+    return HostSettings(**values)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise click.UsageError("is true or false")
+    return value
+
+
+def _file(value: object) -> str:
+    if not isinstance(value, str):
+        raise click.UsageError("is a string")
+    return str(_at_home(Path(value)))
+
+
+def _strings(value: object) -> list[str]:
+    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise click.UsageError("is a list of strings")
+    return value
+
+
+def _origins(value: object) -> frozenset[str]:
+    from modelpm.registry.url import Origin  # noqa: PLC0415 - lazy: start-up time
+
+    return frozenset(str(Origin.of(text)) for text in _strings(value))
+
+
+_HOST_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
+    "ca-file": ("ca_file", _file),
+    "client-certificate": ("client_certificate", _file),
+    "client-key": ("client_key", _file),
+    "plain-http": ("plain_http", _flag),
+    "insecure-login": ("insecure_login", _flag),
+    "mirrors": ("mirrors", lambda value: checked_mirrors(_strings(value))),
+    "trust-realm": ("trusted_realms", _origins),
+}
+"""The keys of a host's table: the field of HostSettings, and who reads the value."""
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -17,6 +17,25 @@ _SHORT = 1.0
 _MOST_WAITS = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a verb calls what happens to a layer."""
+
+    verb: str
+    """`pulling`: before the layer's digest."""
+    present: str
+    """Of a layer that need not move."""
+    ending: str
+    """Of a layer whose last byte has moved, while it is not settled."""
+    again: str = ""
+    """Why a layer begins anew, where that is a thing to tell."""
+
+
+PULLING = Words("pulling", "already here", "verifying", "its bytes were wrong")
+PUSHING = Words("pushing", "already there", "finishing")
+COPYING = Words("copying", "already there", "finishing")
+
+
 @dataclass(slots=True)
 class Track:
     """How far some bytes are, and how fast they come: bytes a second over the last ten."""
@@ -74,15 +93,16 @@ class Track:
 class Tracks:
     """The tracks of one copy's layers, in their order, and the track of all of them."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], words: Words = PULLING) -> None:
         self.clock = clock
+        self.words = words
         self._tracks: dict[Digest, Track] = {}
         self._offsets: dict[Digest, int] = {}
         self.total = Track("total", 0)
 
     def begin(self, leaves: tuple[Descriptor, ...]) -> None:
         """Begin a copy of these layers."""
-        self._tracks = {leaf.digest: _track(leaf) for leaf in leaves}
+        self._tracks = {leaf.digest: self._track(leaf) for leaf in leaves}
         self._offsets.clear()
         self.total = Track("total", sum(leaf.size for leaf in leaves))
 
@@ -90,7 +110,7 @@ class Tracks:
         """The layer's track, after the layer has got to this offset."""
         track = self._tracks.get(leaf.digest)
         if track is None:
-            track = self._tracks[leaf.digest] = _track(leaf)
+            track = self._tracks[leaf.digest] = self._track(leaf)
         now = self.clock()
         track.is_settled = is_settled
         before = self._offsets.get(leaf.digest)
@@ -118,6 +138,9 @@ class Tracks:
             for track in self._tracks.values()
         )
         return sum(moving) > 1
+
+    def _track(self, leaf: Descriptor) -> Track:
+        return Track(f"{self.words.verb} {leaf.digest.short}", leaf.size)
 
 
 class Waits:
@@ -185,10 +208,6 @@ def waiting(seconds: float, reason: str) -> str:
     return f"waiting {output.duration(seconds)}: {reason}" if seconds else f"waiting: {reason}"
 
 
-def again(leaf: Descriptor) -> str:
-    """What is said when a layer's bytes were thrown away and it begins anew."""
-    return f"pulling {leaf.digest.short} again: its bytes were wrong"
-
-
-def _track(leaf: Descriptor) -> Track:
-    return Track(f"pulling {leaf.digest.short}", leaf.size)
+def again(leaf: Descriptor, words: Words = PULLING) -> str:
+    """What is said when a layer begins anew; empty where that is nothing to tell."""
+    return f"{words.verb} {leaf.digest.short} again: {words.again}" if words.again else ""

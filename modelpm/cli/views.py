@@ -1,4 +1,4 @@
-"""The forms in which a pull's progress can be seen: a drawn block, plain lines, JSON objects."""
+"""The forms in which a copy's progress can be seen: a drawn block, plain lines, JSON objects."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from modelpm.cli import output
 from modelpm.cli.output import Bar
-from modelpm.cli.tracks import Told, Track, Tracks, Waits, again, waiting
+from modelpm.cli.tracks import PULLING, Told, Track, Tracks, Waits, Words, again, waiting
 from modelpm.oci.descriptor import Descriptor, Digest
 
 MOST_BARS = 10
@@ -30,10 +30,11 @@ class Drawn:
     stopped, keeps no transfer waiting.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
         self._clock = clock
+        self._words = words
         self._lock = threading.Lock()
-        self._tracks = Tracks(clock)
+        self._tracks = Tracks(clock, words)
         self._waits = Waits(clock)
         self._notes: list[str] = []
         self._is_together = False
@@ -53,7 +54,7 @@ class Drawn:
         self._has_total = False
         self._tracks.begin(leaves)
         if self._is_together:
-            self._tracks.total.head = f"pulling {len(leaves)} layers"
+            self._tracks.total.head = f"{self._words.verb} {len(leaves)} layers"
         if leaves:
             self._open()
 
@@ -66,7 +67,7 @@ class Drawn:
     def again(self, leaf: Descriptor) -> None:
         """Say it above the bars, for the layer's begins anew."""
         with self._lock:
-            self._notes.append(again(leaf))
+            self._notes += filter(None, [again(leaf, self._words)])
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Know it for the next frame: a whole bar tells enough."""
@@ -121,7 +122,7 @@ class Drawn:
                 f"{output.duration(left) if left is not None else '':>6}",
             ]
         elif not track.is_settled and track.began is not None:
-            tail.append("verifying")
+            tail.append(self._words.ending)
         return Bar(track.head, track.done, track.total, tail)
 
 
@@ -160,9 +161,10 @@ class _Frames:
 class Written:
     """Plain lines: one for each layer when it is there, and one now and then for a long one."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
         self._clock = clock
-        self._tracks = Tracks(clock)
+        self._words = words
+        self._tracks = Tracks(clock, words)
         self._told = Told(clock, _REMIND)
         self._began = self._reported = clock()
 
@@ -192,13 +194,14 @@ class Written:
 
     def again(self, leaf: Descriptor) -> None:
         """Tell it."""
-        output.note(again(leaf))
+        if text := again(leaf, self._words):
+            output.note(text)
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Tell that the layer is there."""
-        self._tracks.move(leaf, leaf.size, is_settled=True)
-        known = " (already here)" if present else ""
-        output.note(f"pulling {leaf.digest.short}: 100% {output.size(leaf.size)}{known}")
+        track = self._tracks.move(leaf, leaf.size, is_settled=True)
+        known = f" ({self._words.present})" if present else ""
+        output.note(f"{track.head}: 100% {output.size(leaf.size)}{known}")
 
     def waiting(self, seconds: float, reason: str) -> None:
         """Tell it, but none over and over."""
@@ -212,8 +215,9 @@ class Written:
 class Recorded:
     """JSON objects with the keys of Ollama's API: `status`, `digest`, `total`, `completed`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
         self._clock = clock
+        self._words = words
         self._told = Told(clock, _RECORD)
         self._recorded: dict[Digest, float] = {}
 
@@ -236,7 +240,8 @@ class Recorded:
 
     def again(self, leaf: Descriptor) -> None:
         """Write it."""
-        output.record({"status": again(leaf), "digest": str(leaf.digest)})
+        if text := again(leaf, self._words):
+            output.record({"status": text, "digest": str(leaf.digest)})
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Write that the layer is there."""
@@ -252,6 +257,6 @@ class Recorded:
         """Nothing is open."""
 
     def _write(self, leaf: Descriptor, offset: int, **more: bool) -> None:
-        status = f"pulling {leaf.digest.short}"
+        status = f"{self._words.verb} {leaf.digest.short}"
         told = {"digest": str(leaf.digest), "total": leaf.size, "completed": offset}
         output.record({"status": status, **told, **more})

@@ -1,27 +1,26 @@
 """Challenges and tokens: what to say to a registry that asks who is there, and to whom not to.
 
-Source: RFC 9110, 11 (challenges); distribution's token and OAuth 2 specifications. Credentials go
+Source: distribution's token and OAuth 2 specifications. Credentials go
 to the registry itself, and to token services on its own origin, of a short table, or that the user
 trusts. A token goes to its registry.
 """
 
 import base64
+import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 from modelpm.errors import AuthenticationError, InvalidManifestError, RegistryError
 from modelpm.oci.manifest import load_json
-from modelpm.registry.credentials import Credential, CredentialSource, Kind
+from modelpm.registry.challenge import parse_challenges
+from modelpm.registry.credentials import Credential, CredentialSource, Kind, Rotating, Trusting
 from modelpm.registry.failure import Refusal, of_answer, read_refusal
 from modelpm.registry.task import Scope
-from modelpm.registry.url import Origin, is_internal
-
-MAX_CHALLENGES = 16
-MAX_HEADER = 64 * 2**10
+from modelpm.registry.url import Origin, is_internal, is_loopback
 
 _REALMS = {
     "docker.io": "https://auth.docker.io",
@@ -35,22 +34,12 @@ _DEFAULT_LIFETIME = 60.0
 _MAX_LIFETIME = 86_400.0
 _RENEW_AFTER = 0.8
 _SHORTEST_SCRUBBED = 4
+_NO_LONGER = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED)
+"""What token services say to an identity token that another one has replaced."""
 
-_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_SCHEME = re.compile(rf"[\s,]*({_WORD})(?:[ \t]+|(?=,)|$)")
-_PARAMETER = re.compile(
-    rf'[\s,]*({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))[ \t]*(?=,|$)', re.DOTALL
-)
-_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
+_LOG = logging.getLogger("modelpm.registry")
+
 _ACCESS_TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One way to say who we are: the scheme and the names of its parameters in lower case."""
-
-    scheme: str
-    parameters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,7 @@ class Reply:
     """A token service's answer."""
 
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +61,7 @@ class _Demand:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    value: str
+    value: str = field(repr=False)
     renew_at: float
 
 
@@ -93,20 +82,60 @@ class Auth:
         send: Send,
         clock: Callable[[], float],
         trusted_realms: Collection[str] = (),
+        *,
+        insecure_login: bool = False,
     ) -> None:
         self._host = host
-        self._source = credentials
+        self._source: CredentialSource | None = credentials
+        self._insecure_login = insecure_login
         self._send = send
         self._clock = clock
         trusted = (*trusted_realms, *(_REALMS[name] for name in _REALMS if name == host))
         self._trusted = frozenset(map(Origin.of, trusted))
         self._lock = threading.RLock()
-        self._found: dict[str, Credential | None] = {}
-        self._has_basic = False
-        self._last: _Demand | None = None
-        self._demands: dict[Scope, _Demand] = {}
-        self._tokens: dict[tuple[_Demand, Credential | None], _Token] = {}
-        self._rotated: dict[str, str] = {}
+        self.use(credentials)
+
+    def use(self, source: CredentialSource | None, *, offline: bool = False) -> None:
+        """Show what this source knows from now on, and forget all that was found before.
+
+        Without a source nothing is said at all, to hear what is asked for. With `offline` a token
+        service is also asked for an identity token, to keep in the place of a password.
+        """
+        with self._lock:
+            self._source = source
+            self._offline = offline
+            self._found: dict[str, Credential | None] = {}
+            self._has_basic = False
+            self._last: _Demand | None = None
+            self._demands: dict[Scope, _Demand] = {}
+            self._tokens: dict[tuple[_Demand, Credential | None], _Token] = {}
+            self._rotated: dict[str, str] = {}
+            self.identity_token = ""
+
+    @property
+    def source(self) -> CredentialSource | None:
+        """What knows the credentials that are shown."""
+        return self._source
+
+    def needs_trust(self, origin: Origin, realm: str) -> bool:
+        """Whether the user has to agree before his credentials go to this realm.
+
+        Raises AuthenticationError for one that they never go to.
+        """
+        target = self._target(origin, realm)
+        if target == origin or target in self._trusted:
+            return False
+        kept = self._source.trusted_realms(self._host) if isinstance(self._source, Trusting) else ()
+        return str(target) not in kept
+
+    def require_tls(self, origin: Origin) -> None:
+        """Raises AuthenticationError where all could read what is sent to this origin."""
+        is_plain = origin.scheme == "http" and not is_loopback(origin.host)
+        if is_plain and not self._insecure_login:
+            raise AuthenticationError(
+                f"signing in to {self._host}: {origin} is without TLS; your credentials were not"
+                f" sent (try: --insecure-login {self._host})"
+            )
 
     def is_anonymous(self, scope: Scope) -> bool:
         """Whether nobody has logged in for this, as far as can be told."""
@@ -124,9 +153,9 @@ class Auth:
             if demand is None and not self._has_basic:
                 # Not asked for yet: most registries serve anybody, and helpers are slow.
                 return None
-            credential = self._credential(scope.repository)
+            credential = self._shown(origin, scope.repository)
             if demand is not None:
-                return self._bearer(origin, demand, credential, None)
+                return self._bearer(origin, demand, credential, scope, None)
             return None if credential is None else _basic(credential)
 
     def answer(self, origin: Origin, header: str, scope: Scope, refused: str | None) -> str | None:
@@ -137,7 +166,9 @@ class Auth:
         challenges = {challenge.scheme: challenge for challenge in parse_challenges(header)}
         bearer = challenges.get("bearer")
         with self._lock:
-            credential = self._credential(scope.repository)
+            if self._source is None:
+                return None
+            credential = self._shown(origin, scope.repository)
             value = None
             if bearer is not None and bearer.parameters.get("realm"):
                 demand = _Demand(
@@ -145,7 +176,7 @@ class Auth:
                     bearer.parameters.get("service", ""),
                     _scopes(scope, bearer.parameters.get("scope", "")),
                 )
-                value = self._bearer(origin, demand, credential, refused)
+                value = self._bearer(origin, demand, credential, scope, refused)
                 self._last = self._demands[scope] = demand
             elif "basic" in challenges and credential is not None:
                 self._has_basic = True
@@ -158,7 +189,7 @@ class Auth:
             secrets = [token.value for token in self._tokens.values()]
             for credential in filter(None, self._found.values()):
                 secrets += [credential.secret, _basic(credential).partition(" ")[2]]
-            secrets += self._rotated.values()
+            secrets += [*self._rotated.values(), self.identity_token]
         for secret in secrets:
             if len(secret) >= _SHORTEST_SCRUBBED:
                 text = text.replace(secret, "***")
@@ -171,42 +202,65 @@ class Auth:
 
     def _credential(self, repository: str) -> Credential | None:
         with self._lock:
-            if repository not in self._found:
+            if self._source is not None and repository not in self._found:
                 self._found[repository] = self._source.find(self._host, repository)
-            return self._found[repository]
+            return self._found.get(repository)
+
+    def _shown(self, origin: Origin, repository: str) -> Credential | None:
+        """What may be shown at this origin, where that can be done unseen."""
+        credential = self._credential(repository)
+        if credential is not None:
+            self.require_tls(origin)
+        return credential
 
     def _bearer(
-        self, origin: Origin, demand: _Demand, credential: Credential | None, refused: str | None
+        self,
+        origin: Origin,
+        demand: _Demand,
+        credential: Credential | None,
+        scope: Scope,
+        refused: str | None,
     ) -> str:
         if credential is not None and credential.kind is Kind.REGISTRY_TOKEN:
             return f"Bearer {credential.secret}"
         token = self._tokens.get((demand, credential))
         if token is None or token.renew_at <= self._clock() or f"Bearer {token.value}" == refused:
             self._check_realm(origin, demand.realm, credential)
-            token = self._tokens[demand, credential] = self._fetch(demand, credential)
+            token = self._fetch(demand, credential, scope.repository)
+            self._tokens[demand, credential] = token
         return f"Bearer {token.value}"
 
     def _check_realm(self, origin: Origin, realm: str, credential: Credential | None) -> None:
         """Raises AuthenticationError unless the realm may be sent what we have."""
         asks = f"signing in to {self._host}: it sends its users to"
+        target = self._target(origin, realm)
+        is_trusted = not self.needs_trust(origin, realm)
+        if credential is not None:
+            if not is_trusted:
+                raise AuthenticationError(
+                    f"{asks} {target}, which is another server; your credentials were not sent"
+                    f" (try: modelpm login {self._host} --trust-realm {target})"
+                )
+            self.require_tls(target)
+        if target.host != origin.host and not is_trusted and is_internal(target.host):
+            raise AuthenticationError(f"{asks} {target}, an internal address; refused")
+
+    def _target(self, origin: Origin, realm: str) -> Origin:
+        """Who answers at a realm. Raises AuthenticationError for what no one is sent to."""
+        asks = f"signing in to {self._host}: it sends its users to"
         try:
             target = Origin.of(realm)
         except RegistryError as error:
             raise AuthenticationError(f"{asks} a strange place: {error}") from None
-        if target == origin:
-            return
         if target.scheme == "http" and origin.scheme == "https":
             raise AuthenticationError(f"{asks} {target} without TLS; refused")
-        if credential is not None and target not in self._trusted:
-            raise AuthenticationError(
-                f"{asks} {target}, which is another server; your credentials were not sent"
-            )
-        if target.host != origin.host and target not in self._trusted and is_internal(target.host):
-            raise AuthenticationError(f"{asks} {target}, an internal address; refused")
+        return target
 
-    def _fetch(self, demand: _Demand, credential: Credential | None) -> _Token:
+    def _fetch(self, demand: _Demand, credential: Credential | None, repository: str) -> _Token:
         asked_at = self._clock()
         reply = self._exchange(demand, credential)
+        if credential and reply.status in _NO_LONGER and self._has_newer(repository, credential):
+            reply = self._exchange(demand, credential)
         if reply.status != HTTPStatus.OK:
             raise self._denied(demand, reply, credential)
         document = _document(reply.body)
@@ -215,10 +269,36 @@ class Auth:
             raise RegistryError(
                 f"signing in to {self._host}: {Origin.of(demand.realm)} gave no token"
             )
-        rotated = document.get("refresh_token")
-        if isinstance(rotated, str) and credential and credential.kind is Kind.IDENTITY_TOKEN:
-            self._rotated[credential.secret] = rotated
+        fresh = document.get("refresh_token")
+        if isinstance(fresh, str) and credential and _ACCESS_TOKEN.fullmatch(fresh):
+            self._keep(repository, credential, fresh)
         return _Token(value, asked_at + _RENEW_AFTER * _lifetime(document.get("expires_in")))
+
+    def _has_newer(self, repository: str, credential: Credential) -> bool:
+        """Whether another process has put a newer identity token in the place of this one."""
+        if credential.kind is not Kind.IDENTITY_TOKEN or not isinstance(self._source, Rotating):
+            return False
+        self._source.reread()
+        found = self._source.find(self._host, repository)
+        if found is None or found.kind is not credential.kind or found == self._current(credential):
+            return False
+        self._rotated[credential.secret] = found.secret
+        return True
+
+    def _keep(self, repository: str, credential: Credential, fresh: str) -> None:
+        """Keep an identity token that came in the place of a password, or of another one."""
+        if self._offline:
+            self.identity_token = fresh
+        if credential.kind is Kind.PASSWORD:
+            return
+        old, new = self._current(credential), replace(credential, secret=fresh)
+        self._rotated[credential.secret] = fresh
+        if old != new and isinstance(self._source, Rotating):
+            try:
+                self._source.rotated(self._host, repository, old, new)
+            except AuthenticationError as error:
+                # What was asked for can still be done, and often the old one stays good.
+                _LOG.info("the new identity token of %s is not saved: %s", self._host, error)
 
     def _exchange(self, demand: _Demand, credential: Credential | None) -> Reply:
         realm = demand.realm.partition("#")[0]
@@ -228,7 +308,7 @@ class Auth:
                 "service": demand.service,
                 "client_id": _CLIENT_ID,
                 "scope": " ".join(demand.scopes),
-                "refresh_token": self._rotated.get(credential.secret, credential.secret),
+                "refresh_token": self._current(credential).secret,
             }
             reply = self._send("POST", realm, {}, form)
             if reply.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
@@ -236,9 +316,16 @@ class Auth:
         query = [("scope", scope) for scope in demand.scopes]
         if demand.service:
             query.insert(0, ("service", demand.service))
+        if self._offline:
+            query += [("offline_token", "true"), ("client_id", _CLIENT_ID)]
         url = realm + ("&" if "?" in realm else "?") * bool(query) + urlencode(query)
-        basic = None if credential is None else _basic(credential)
+        basic = None if credential is None else _basic(self._current(credential))
         return self._send("GET", url, attach({}, url, Origin.of(realm), basic), None)
+
+    def _current(self, credential: Credential) -> Credential:
+        """The credential, or what came in its place."""
+        secret = self._rotated.get(credential.secret, credential.secret)
+        return replace(credential, secret=secret)
 
     def _denied(self, demand: _Demand, reply: Reply, credential: Credential | None) -> Exception:
         """400 is what OAuth 2 services say to an identity token that is no longer good."""
@@ -264,39 +351,19 @@ def attach(
     return {**headers, "Authorization": value}
 
 
-def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """Read a WWW-Authenticate header, which may hold several challenges (RFC 9110, 11.6.1).
-
-    What cannot be read ends the list. Of two challenges with one scheme the first counts for us.
-    """
-    text = header[:MAX_HEADER]
-    found: dict[str, Challenge] = {}
-    position = 0
-    for _ in range(MAX_CHALLENGES):
-        match = _SCHEME.match(text, position)
-        if match is None:
-            break
-        parameters, position = _parse_parameters(text, match.end())
-        found.setdefault(match[1].lower(), Challenge(match[1].lower(), parameters))
-    return tuple(found.values())
-
-
-def _parse_parameters(text: str, position: int) -> tuple[dict[str, str], int]:
-    """The parameters from here up to the next scheme, and where that begins."""
-    parameters: dict[str, str] = {}
-    while (match := _PARAMETER.match(text, position)) is not None:
-        quoted, bare = match[2], match[3]
-        value = bare if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-        parameters.setdefault(match[1].lower(), value)
-        position = match.end()
-    if not parameters and (token := _TOKEN68.match(text, position)) is not None:
-        position = token.end()
-    return parameters, position
-
-
 def _scopes(scope: Scope, asked: str) -> tuple[str, ...]:
-    """The scopes that the registry asks for, else our own."""
-    return tuple(dict.fromkeys(asked.split())) or ((str(scope),) if scope.repository else ())
+    """The scopes that the registry asks for, else our own; and to read what a mount reads from."""
+    told = asked.split() or ([str(scope)] if scope.repository else [])
+    read = [f"repository:{name}:pull" for name in scope.sources]
+    missing = [text for text in read if not any(_covers(other, text) for other in told)]
+    return tuple(dict.fromkeys([*told, *missing]))
+
+
+def _covers(scope: str, other: str) -> bool:
+    """Whether a scope allows all that another of the same resource does."""
+    resource, _, actions = scope.rpartition(":")
+    wanted, _, needed = other.rpartition(":")
+    return resource == wanted and set(needed.split(",")) <= set(actions.split(","))
 
 
 def _basic(credential: Credential) -> str:

@@ -9,7 +9,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -23,10 +23,13 @@ from modelpm.errors import RegistryError
 from modelpm.oci.manifest import MAX_BYTES
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.budget import Budget
-from modelpm.registry.connection import checked_ca, speaks_tls
+from modelpm.registry.catalog import repositories
+from modelpm.registry.connection import speaks_tls
 from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
+from modelpm.registry.hosts import Hosts
 from modelpm.registry.limits import Attempts, Limits
+from modelpm.registry.routes import Routes
 from modelpm.registry.session import Session
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
@@ -37,7 +40,7 @@ DEFAULT_LIMITS = Limits()
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 _PIECE = 64 * 2**10
 _LOG = logging.getLogger("modelpm.registry")
 
@@ -60,10 +63,9 @@ class _Call:
 class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has no types
     """Requests to the registry at `host`, which is spelled as a Reference has it.
 
-    `plain_http`: True is http and False https. None is https, except that on this machine the
-    registry is asked which of them it speaks. `ca_file` is a PEM file of authorities to trust
-    instead of the usual ones. `on_wait` is told seconds and reason before each wait, from any
-    thread. `trusted_realms` are origins of token services that may see our credentials.
+    `hosts` says how it is to be spoken to, and so those that it refers to. Where that leaves open
+    whether to speak without TLS, a registry on this machine is asked which of them it speaks.
+    `on_wait` is told seconds and reason before each wait, from any thread.
 
     Methods raise RegistryError, AuthenticationError and NotFoundError. Threads may share it.
     """
@@ -75,11 +77,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         host: str,
         *,
         credentials: CredentialSource,
-        plain_http: bool | None = None,
-        ca_file: str | None = None,
+        hosts: Hosts | None = None,
         limits: Limits = DEFAULT_LIMITS,
         on_wait: Callable[[float, str], None] = lambda _seconds, _reason: None,
-        trusted_realms: Collection[str] = (),
         sleep: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -87,14 +87,23 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.host = host
         self.limits = limits
         self.clock = clock
-        self.session = Session()
-        self.auth = Auth(host, credentials, self._ask_token_service, clock, trusted_realms)
+        self.settings = (hosts or Hosts()).of(host)
+        self._server = Origin.of(f"https://{self.hostname}")
+        self.session = Session(Routes(self._server, self.settings, hosts or Hosts()).to)
+        trusted = self.settings.trusted_realms
+        self.auth = Auth(
+            host,
+            credentials,
+            self._ask_token_service,
+            clock,
+            trusted,
+            insecure_login=self.settings.insecure_login,
+        )
         self.budget = Budget(limits, sleep or time.sleep, clock)
         self._sleep = sleep
         self._on_wait = on_wait
-        self._verify = True if ca_file is None else checked_ca(ca_file)
-        self._server = Origin.of(f"https://{self.hostname}")
-        self.prefix = None if plain_http is None else ("https", "http")[plain_http]
+        plain = self.settings.plain_http
+        self.prefix = None if plain is None else ("https", "http")[plain]
 
     @property
     def prefix(self) -> str:
@@ -145,15 +154,20 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         json: Any = None,
         stream: bool = False,
         attempts: Attempts | None = None,
+        task: Task | None = None,
+        seconds: float | None = None,
     ) -> requests.Response:
         """Ask, and answer what the registry asks back. An answer of any status is returned.
 
         With `stream` the body is left to be read, without any check but that nothing encodes it;
-        otherwise it has been read, up to 4 MiB. GET and HEAD are tried again and redirected.
+        otherwise it has been read, up to 4 MiB. GET and HEAD are redirected. A request is tried
+        again, unless its `data` is more than bytes. `task` is told where the URL does not tell it;
+        `seconds` may pass without a byte of the answer.
         """
-        task = Task.of(self.host, method, url)
+        task = task or Task.of(self.host, method, url)
         sent = {**(headers or {}), "Accept-Encoding": "identity"}
-        call = _Call(method, url, sent, self.limits.no_progress, data, json)
+        call = _Call(method, url, sent, seconds or self.limits.no_progress, data, json)
+        repeatable = isinstance(data, bytes | None)
 
         def once() -> requests.Response:
             response = self._authorised(task, call)
@@ -163,19 +177,19 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 self._load(response, MAX_BYTES, task.words)
             return response
 
-        response = self._persist(task.words, once, method in PULLS, attempts)
+        response = self._persist(task.words, once, repeatable, attempts)
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if is_success(response) and encoding not in ("", "identity"):
             response.close()
             raise RegistryError(f"{task.words}: the content comes encoded as {encoding:.50}")
         return response
 
-    def check(self, response: requests.Response) -> None:
+    def check(self, response: requests.Response, task: Task | None = None) -> None:
         """Raises what an answer means unless it is one of success."""
         if is_success(response):
             return
         asked = response.history[0] if response.history else response
-        task = Task.of(self.host, str(asked.request.method), asked.url)
+        task = task or Task.of(self.host, str(asked.request.method), asked.url)
         status = response.status_code
         raise of_answer(
             task.words,
@@ -206,6 +220,10 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 return
             url = next_page(url, link)
         raise RegistryError(f"{Task.of(self.host, 'GET', url).words}: the list does not end")
+
+    def catalog(self) -> Iterator[str]:
+        """The names of the repositories. Raises as `catalog.repositories`."""
+        return repositories(self)
 
     def _do_paginated_request(
         self,
@@ -238,7 +256,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 status = response.status_code
                 why = f"{Origin.of(response.url).authority} answered {status}"
                 told = response.headers.get("Retry-After")
-                if status in _RETRIED and repeatable and attempts.again(why, told):
+                if status in RETRIED and repeatable and attempts.again(why, told):
                     continue
                 return response
             # Outside of `except`: the exception's text may hold a URL with a signature.
@@ -250,7 +268,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         """The host that an exception is about."""
         request = getattr(error, "request", None)
         origin = self._server if request is None else Origin.of(request.url)
-        return self.host if origin.host == self._server.host else origin.authority
+        return self.host if origin.authority == self._server.authority else origin.authority
 
     def _authorised(self, task: Task, call: _Call) -> requests.Response:
         """Ask with what the registry wants to be told, if it is the registry that is asked."""
@@ -298,7 +316,6 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         response = self.session.ask(
             requests.Request(call.method, call.url, call.headers, data=call.data, json=call.json),
             (self.limits.connect, call.seconds),
-            self._verify,
         )
         spent = (self.clock() - started) * 1000
         shown = redacted(call.url)

@@ -5,6 +5,7 @@ at a time would never run into it.
 """
 
 import contextlib
+import errno
 import heapq
 import itertools
 import socket
@@ -17,8 +18,6 @@ from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-
-from modelpm.errors import RegistryError
 
 _NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
 """OpenSSL's words for an answer in another protocol."""
@@ -95,7 +94,13 @@ class _PunctualConnection(HTTPConnection):
 
 
 class _PunctualTLSConnection(_PunctualConnection, HTTPSConnection):
-    pass
+    def send(self, data: Any) -> None:
+        try:
+            super().send(data)
+        except ssl.SSLEOFError:
+            # What the server said before it hung up is there to be read, by who knows this error:
+            # an answer, or an alert that tells which certificate it does not like.
+            raise BrokenPipeError(errno.EPIPE, "the server takes no more") from None
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -141,14 +146,3 @@ def speaks_tls(host: str, port: int, seconds: float) -> bool:
         except OSError:
             return False
     return True
-
-
-def checked_ca(path: str) -> str:
-    """The path of a PEM file of authorities, if TLS can use it. Raises RegistryError."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        raise RegistryError(f"--ca-file {path}: not a PEM file of certificates") from None
-    except OSError as error:
-        raise RegistryError(f"--ca-file {path}: {error.strerror}") from None
-    return path

@@ -18,6 +18,14 @@ MAX_SHOWN = 500
 
 _MAX_CHAIN = 32
 
+_NO_TLS = ("PACKET_LENGTH", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER", "HTTP_REQUEST")
+"""OpenSSL's words for an answer in another protocol."""
+
+_NO_CERTIFICATE = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE")
+"""What a server says to a client that shows none. The second may mean something else."""
+
+_PROXY_LOGIN = "_PROXY=http://USER:PASSWORD@PROXY:PORT)"
+
 _Kinds = tuple[type[BaseException], ...]
 
 _MEANINGS: tuple[tuple[_Kinds, str, bool, bool], ...] = (
@@ -41,7 +49,6 @@ _MEANINGS: tuple[tuple[_Kinds, str, bool, bool], ...] = (
         True,
         False,
     ),
-    ((ssl.SSLError,), "{host} does not speak TLS (try: --plain-http {host})", False, False),
     ((http.client.HTTPException, ValueError), "{host} does not answer in HTTP", False, False),
     (
         (urllib3.exceptions.ProtocolError, OSError),
@@ -79,7 +86,9 @@ def of_exception(error: BaseException, host: str, limits: Limits) -> Failure:
         if isinstance(link, ssl.SSLCertVerificationError):
             return Failure(_untrusted(link, host), may_pass=False)
         if isinstance(link, urllib3.exceptions.ProxyError):
-            return _proxy(chain)
+            return _proxy(chain, host)
+        if isinstance(link, ssl.SSLError) and not isinstance(link, ssl.SSLEOFError):
+            return Failure(_no_tls(link, host), may_pass=False)
     for kinds, words, may_pass, quick in _MEANINGS:
         if any(isinstance(link, kinds) for link in chain):
             told = words.format(host=host, connect=limits.connect, idle=limits.no_progress)
@@ -105,10 +114,12 @@ def of_answer(
     told = ": ".join(part for part in (what, refusal.message) if part)
     if elsewhere:
         return RegistryError(f"{task}: {elsewhere}: {told}", status=status, code=refusal.code)
-    login = f"(try: docker login {host})"
+    login = f"(try: modelpm login {host})"
     if status == HTTPStatus.NOT_FOUND:
         why = f"; it does not exist, or not logged in {login}" if anonymous else ""
         return NotFoundError(f"{task}: {told}{why}")
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        told += f"; the proxy wants another user and password (try: HTTP{_PROXY_LOGIN}"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return AuthenticationError(f"{task}: {told} {login}", status=status, code=refusal.code)
     return RegistryError(f"{task}: {told}", status=status, code=refusal.code)
@@ -147,17 +158,57 @@ def _phrase(status: int) -> str:
 
 
 def _untrusted(error: ssl.SSLCertVerificationError, host: str) -> str:
+    """Of OpenSSL's reasons (x509_vfy.h) those that no authority in a file would help with."""
     why = getattr(error, "verify_message", "") or "the certificate is not valid"
-    return f"the certificate of {host} is not trusted: {why:.200} (try: --ca-file FILE)"
+    told = f"the certificate of {host} is not trusted: {why:.200}"
+    code = getattr(error, "verify_code", 0)
+    other = "; --ca-file FILE is for another authority"
+    if code in _OUT_OF_TIME:
+        return f"{told} (its operator has to renew it, or the clock here is wrong{other})"
+    if code in _OTHER_NAME:
+        return f"{told} (ask for it by a name that its certificate is for{other})"
+    return f"{told} (try: --ca-file FILE)"
 
 
-def _proxy(chain: tuple[BaseException, ...]) -> Failure:
+_OUT_OF_TIME = frozenset({9, 10})
+_OTHER_NAME = frozenset({62, 64})
+
+
+def _no_tls(error: ssl.SSLError, host: str) -> str:
+    """What an alert means, or an answer that is no TLS. OpenSSL names the reason in brackets."""
+    told = getattr(error, "reason", "") or " ".join(map(str, error.args[-1:]))
+    why = told.upper()
+    if any(mark in why for mark in _NO_TLS):
+        return f"{host} does not speak TLS (try: --plain-http {host})"
+    option = f"(try: --client-certificate {host}=FILE)"
+    if any(mark in why for mark in _NO_CERTIFICATE):
+        return f"{host} wants a certificate of yours {option}"
+    if "ALERT" in why and ("CERTIFICATE" in why or "UNKNOWN_CA" in why):
+        words = why.partition("ALERT_")[2].replace("_", " ").lower()
+        return f"{host} wants a certificate of yours that it trusts: {words:.100} {option}"
+    return f"there is no TLS with {host}: {why.replace('_', ' ').lower():.200}"
+
+
+def _proxy(chain: tuple[BaseException, ...], host: str) -> Failure:
     """A proxy's refusal, whose words http.client makes: `Tunnel connection failed: 407 ...`."""
     for link in chain:
         text = str(link.args[0]) if type(link) is OSError and link.args else ""
-        if text.startswith("Tunnel connection failed"):
-            return Failure(f"the proxy refuses: {text[:MAX_SHOWN]}", may_pass=False)
-    return Failure("the proxy cannot be reached", quick=True)
+        words = text.removeprefix("Tunnel connection failed: ")
+        if words != text:
+            is_login = words.startswith(str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value))
+            what = "wants another user and password" if is_login else f"does not let us to {host}"
+            name = host.rpartition(":")[0] or host
+            hint = (
+                f"(try: HTTPS{_PROXY_LOGIN}"
+                if is_login
+                else f"(try: NO_PROXY={name}, if it is near)"
+            )
+            return Failure(f"the proxy {what}: {words[:MAX_SHOWN]} {hint}", may_pass=False)
+    if any(isinstance(link, ssl.SSLError) for link in chain):
+        return Failure(
+            "there is no TLS with the proxy (try: HTTPS_PROXY=http://PROXY:PORT)", may_pass=False
+        )
+    return Failure("the proxy cannot be reached (HTTPS_PROXY says where it is)", quick=True)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

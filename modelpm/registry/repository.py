@@ -1,7 +1,7 @@
-"""One repository as a place to read from: the distribution spec as a Source.
+"""One repository as a place to read from and to write to: the distribution spec as a Target.
 
-Source: OCI distribution spec 1.1, "Pull" and "Listing Referrers". Manifests are verified here, for
-they are interpreted here; blobs are not.
+Source: OCI distribution spec 1.1. What each part of it means is told in `manifests`, `referrers`,
+`stream`, `download` and `upload`; here they are one.
 """
 
 import contextlib
@@ -9,54 +9,65 @@ import functools
 import io
 import re
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from http import HTTPStatus
 from typing import BinaryIO, cast
 
-from modelpm.content import Sink
+from modelpm.content import Fetcher, Sink, read
 from modelpm.errors import (
     DigestMismatchError,
-    InvalidManifestError,
     InvalidReferenceError,
     NotFoundError,
     RegistryError,
 )
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.oci.manifest import (
-    DOCKER_INDEX,
-    DOCKER_MANIFEST,
-    INDEX_TYPES,
-    OCI_ARTIFACT,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Manifest,
-    is_manifest,
-)
+from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
-from modelpm.registry.client import RegistryClient, is_success
+from modelpm.registry.client import RegistryClient
 from modelpm.registry.download import Download
+from modelpm.registry.manifests import ACCEPT, Manifests
+from modelpm.registry.notes import NoNotes, Notes
+from modelpm.registry.referrers import Referrers
 from modelpm.registry.stream import BlobStream
+from modelpm.registry.upload import Upload
 
-_ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}, {OCI_ARTIFACT}"
-_KEPT = 16
-_NO_SUCH_API = frozenset({200, 400, 404, 405, 406, 501})
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_MAX_ABSENT = 10_000
+_MAX_WRAPPED = 8
 
 
 class Repository:
     """A repository of a registry. Threads may share it.
 
-    The last manifests read are kept, so that `resolve` and then `fetch` is one request.
+    The last manifests read are kept, so that `resolve` and then `fetch` is one request. `notes`
+    remember where blobs are, and which uploads were begun.
     """
 
-    def __init__(self, client: RegistryClient, name: str) -> None:
-        self._client = client
+    def __init__(self, client: RegistryClient, name: str, notes: Notes | None = None) -> None:
+        self.client = client
+        self._writes = notes is not None
+        self._notes = notes or NoNotes()
         self.name = Reference.parse(f"{client.host}/{name}:tag").repository
         self._container = client.get_container(self.name)
         self._lock = threading.Lock()
-        self._kept: OrderedDict[Digest, bytes] = OrderedDict()
+        self._absent: set[Digest] = set()
+
+    @functools.cached_property
+    def _base(self) -> str:
+        """The URL of the repository's API. Where that is open, it asks whether there is TLS."""
+        container = self._container
+        return f"{self.client.prefix}://{container.registry}/v2/{container.api_prefix}"
+
+    @functools.cached_property
+    def _manifests(self) -> Manifests:
+        return Manifests(self.client, self.name, self._base)
+
+    @functools.cached_property
+    def _referrers(self) -> Referrers:
+        return Referrers(self.client, self._manifests, self._base)
+
+    # Reading: the Source.
 
     def resolve(self, reference: str) -> Descriptor:
         """What a tag or a digest points at now; one request.
@@ -64,10 +75,8 @@ class Repository:
         Raises NotFoundError, DigestMismatchError, RegistryError (also for a manifest that breaks
         the rules) and InvalidReferenceError.
         """
-        asked = Digest.parse(reference) if ":" in reference else None
-        if asked is None and _TAG.fullmatch(reference) is None:
-            raise InvalidReferenceError(f"{reference[:200]!r} is not a tag")
-        digest, manifest = self._manifest(reference, asked)
+        asked = _parsed(reference)
+        digest, manifest = self._manifests.get(reference, asked, writes=self._writes)
         size = len(manifest.raw)
         return Descriptor(manifest.media_type, digest, size, manifest.artifact_type)
 
@@ -78,130 +87,152 @@ class Repository:
         """
         if not is_manifest(desc):
             return self._stream(desc, offset)
-        with self._lock:
-            raw = self._kept.get(desc.digest)
-        if raw is None:
-            raw = self._manifest(str(desc.digest), desc.digest, desc.media_type)[1].raw
-        return io.BytesIO(raw[offset:])
+        return io.BytesIO(self._manifests.read(desc)[offset:])
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
         """Bring a blob by as many streams as make it faster. UNVERIFIED."""
-        client = self._client
+        client = self.client
         fetch = functools.partial(BlobStream, client, self._blob_url(desc), desc)
         Download(fetch, desc, sink, client.budget, client.limits.growth, client.clock).run()
 
     def exists(self, desc: Descriptor) -> bool:
-        """Whether the registry says that it has the content."""
-        is_leaf = not is_manifest(desc)
-        url = self._blob_url(desc) if is_leaf else self._manifest_url(str(desc.digest))
-        response = self._client.do_request(url, "HEAD", headers={"Accept": _ACCEPT})
-        if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED and not is_leaf:
-            response = self._client.do_request(url, headers={"Accept": _ACCEPT})
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            return False
-        self._client.check(response)
-        return True
+        """Whether the registry says that it has the content; of a blob, all of it."""
+        if is_manifest(desc):
+            return self._manifests.exists(desc.digest)
+        response = self.client.do_request(self._blob_url(desc), "HEAD", headers={"Accept": ACCEPT})
+        is_here = response.status_code != HTTPStatus.NOT_FOUND
+        if is_here:
+            self.client.check(response)
+            length = response.headers.get("Content-Length", "")
+            is_here = not length.isdigit() or int(length[:19]) == desc.size
+        with self._lock:
+            if is_here or len(self._absent) >= _MAX_ABSENT:
+                self._absent.discard(desc.digest)
+            else:
+                self._absent.add(desc.digest)
+        if is_here:
+            self._notes.saw(self.client.host, self.name, desc.digest)
+        return is_here
 
-    def referrers(self, subject: Descriptor) -> Iterator[Descriptor]:
+    def referrers(
+        self, subject: Descriptor, artifact_type: str | None = None
+    ) -> Iterator[Descriptor]:
         """The manifests whose subject this is, from the API or else from the fallback tag."""
-        count = 0
-        for index in self._referrer_pages(subject.digest):
-            for child in index.children:
-                count += 1
-                if count > self._client.limits.entries:
-                    raise RegistryError(f"more than {count - 1} referrers of {subject.digest}")
-                yield child.descriptor
+        return self._referrers.of(subject.digest, artifact_type)
 
     def tags(self) -> list[str]:
         """All tags, in the registry's order. What is not a tag by the grammar is left out."""
         try:
-            tags = self._client.get_tags(self.name)
+            tags = self.client.get_tags(self.name)
         except (ValueError, TypeError, AttributeError, RecursionError):
             tags = None
-        if tags is None or len(tags) > self._client.limits.entries:
-            raise RegistryError(f"{self._client.host} has no usable list of tags of {self.name}")
+        if tags is None or len(tags) > self.client.limits.entries:
+            raise RegistryError(f"{self.client.host} has no usable list of tags of {self.name}")
         return [tag for tag in tags if isinstance(tag, str) and _TAG.fullmatch(tag)]
 
-    def _manifest_url(self, reference: str) -> str:
-        return f"{self._client.prefix}://{self._container.manifest_url(reference)}"
+    # Writing: the Target.
+
+    def push(self, desc: Descriptor, source: Fetcher) -> None:
+        """Bring content in, verified before its end is sent. Idempotent; resumes.
+
+        A manifest is put by its digest and read back; all that it names must be there. Raises
+        DigestMismatchError where the source's bytes are wrong, RegistryError where the
+        registry does not take them, and what reading the source raises.
+        """
+        if is_manifest(desc):
+            self._push_manifest(desc, source)
+            return
+        with self._lock:
+            is_absent = desc.digest in self._absent
+            self._absent.discard(desc.digest)
+        if not is_absent and self.exists(desc):
+            return
+        origin = _origin(source)
+        shares = origin is not None and origin.client is self.client
+        is_sister = origin is not None and origin.client.host == self.client.host
+        own = [origin.name] if origin is not None and is_sister else []
+        seen = self._notes.sisters(self.client.host, desc.digest)
+        Upload(
+            self.client,
+            self.name,
+            self._base,
+            desc,
+            source,
+            notes=self._notes,
+            sisters=[name for name in (*own, *seen) if name != self.name],
+            exists=lambda: self.exists(desc),
+            shares=shares,
+        ).run()
+        with self._lock:
+            self._absent.discard(desc.digest)
+        self._notes.saw(self.client.host, self.name, desc.digest)
+
+    def tag(self, desc: Descriptor, reference: str) -> None:
+        """Point a tag at a manifest that is here: its very bytes are put under that name.
+
+        Raises NotFoundError where it is not here, InvalidReferenceError, RegistryError.
+        """
+        if _parsed(reference) is not None:
+            raise InvalidReferenceError(f"{reference} is a digest; a name is a tag")
+        self._manifests.put(reference, self._manifests.read(desc), desc.media_type)
+
+    def delete(self, reference: str) -> None:
+        """Delete a tag, or a manifest by its digest: with it go all its tags.
+
+        Raises NotFoundError, and RegistryError where the registry does not delete.
+        """
+        digest = _parsed(reference)
+        manifest = None if digest is None else self._manifests.get(reference, digest)[1]
+        self._manifests.delete(reference)
+        if manifest is not None:
+            self._referrers.remove(manifest)
+
+    @contextlib.contextmanager
+    def hold(self, _descs: Iterable[Descriptor]) -> Iterator[None]:
+        """Nothing to do: a registry keeps what is new by itself."""
+        yield
+
+    def _push_manifest(self, desc: Descriptor, source: Fetcher) -> None:
+        manifest = Manifest.parse(read(source, desc), desc.media_type)
+        if manifest.subject is None and self.exists(desc):
+            return
+        reference = str(desc.digest)
+        headers = self._manifests.put(reference, manifest.raw, desc.media_type)
+        try:
+            self._manifests.get(reference, desc.digest, desc.media_type)
+        except (NotFoundError, DigestMismatchError) as error:
+            raise RegistryError(
+                f"pushing {self.client.host}/{self.name}@{reference}: it was taken, but does not"
+                f" come back: {error}"
+            ) from None
+        self._referrers.add(manifest, headers.get("OCI-Subject", ""))
 
     def _blob_url(self, desc: Descriptor) -> str:
-        return f"{self._client.prefix}://{self._container.get_blob_url(str(desc.digest))}"
+        return f"{self.client.prefix}://{self._container.get_blob_url(str(desc.digest))}"
 
     @contextlib.contextmanager
     def _stream(self, desc: Descriptor, offset: int) -> Iterator[BinaryIO]:
-        self._client.budget.acquire()
+        self.client.budget.acquire()
         try:
-            with BlobStream(self._client, self._blob_url(desc), desc, offset) as stream:
+            with BlobStream(self.client, self._blob_url(desc), desc, offset) as stream:
                 yield cast("BinaryIO", stream)  # as far as it is used: read and close
         finally:
-            self._client.budget.release()
-
-    def _manifest(
-        self, reference: str, asked: Digest | None, media_type: str | None = None
-    ) -> tuple[Digest, Manifest]:
-        """The manifest, verified and kept, and its digest by the algorithm asked for."""
-        url = self._manifest_url(reference)
-        response = self._client.do_request(url, headers={"Accept": _ACCEPT})
-        self._client.check(response)
-        raw: bytes = response.content
-        digest = Digest.of(raw, asked.algorithm if asked else "sha256")
-        if asked is not None and digest != asked:
-            raise DigestMismatchError(f"{asked}: {self._client.host} sent {digest} instead")
-        self._check_header(raw, response.headers.get("Docker-Content-Digest", ""))
-        manifest = self._parse(raw, _served_as(response.headers))
-        if media_type is not None:
-            self._parse(raw, media_type)
-        with self._lock:
-            self._kept[digest] = raw
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return digest, manifest
-
-    def _parse(self, raw: bytes, media_type: str | None) -> Manifest:
-        """The manifest. Raises RegistryError: a registry should not have taken a bad one."""
-        try:
-            return Manifest.parse(raw, media_type)
-        except InvalidManifestError as error:
-            raise RegistryError(
-                f"pulling {self._client.host}/{self.name}: unusable manifest: {error}"
-            ) from None
-
-    def _check_header(self, raw: bytes, told: str) -> None:
-        """The header is no proof, but one that contradicts the bytes is a sign of something."""
-        try:
-            digest = Digest.parse(told)
-        except InvalidReferenceError:
-            return
-        actual = Digest.of(raw, digest.algorithm)
-        if actual != digest:
-            raise DigestMismatchError(
-                f"{self._client.host} sent a manifest as {digest}, but it is {actual}"
-            )
-
-    def _referrer_pages(self, subject: Digest) -> Iterator[Manifest]:
-        container = self._container
-        base = f"{self._client.prefix}://{container.registry}/v2/{container.api_prefix}"
-        for number, page in enumerate(self._client.pages(f"{base}/referrers/{subject}", OCI_INDEX)):
-            is_index = is_success(page) and _served_as(page.headers) == OCI_INDEX
-            if number == 0 and not is_index and page.status_code in _NO_SUCH_API:
-                yield from self._fallback(subject)
-                return
-            self._client.check(page)
-            yield self._parse(page.content, OCI_INDEX)
-
-    def _fallback(self, subject: Digest) -> Iterator[Manifest]:
-        """The index under the tag that stands for the API where there is none."""
-        tag = f"{subject.algorithm}-{subject.hex[:64]}"
-        try:
-            _, manifest = self._manifest(tag, None)
-        except NotFoundError:
-            return
-        if manifest.media_type not in INDEX_TYPES:
-            raise RegistryError(f"listing referrers of {subject}: the tag {tag} is no index")
-        yield manifest
+            self.client.budget.release()
 
 
-def _served_as(headers: Mapping[str, str]) -> str:
-    """The media type that an answer claims, without parameters."""
-    return headers.get("Content-Type", "").partition(";")[0].strip()
+def _parsed(reference: str) -> Digest | None:
+    """The digest that a reference is, or None for a tag. Raises InvalidReferenceError."""
+    if ":" in reference:
+        return Digest.parse(reference)
+    if _TAG.fullmatch(reference) is None:
+        raise InvalidReferenceError(f"{reference[:200]!r} is not a tag")
+    return None
+
+
+def _origin(source: object) -> Repository | None:
+    """The repository that a source is, or that one wraps which only looks on."""
+    for _ in range(_MAX_WRAPPED):
+        if isinstance(source, Repository):
+            return source
+        source = getattr(source, "source", None)
+    return None

@@ -13,10 +13,14 @@ _DIGEST_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a request wants to do: `action` (`pull`) on a repository; without one, to be let in."""
+    """What a request wants to do: `action` (`pull`) on a repository; without one, to be let in.
+
+    `sources` are other repositories that it reads from: a mount's.
+    """
 
     repository: str = ""
     action: str = "pull"
+    sources: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"repository:{self.repository}:{self.action}" if self.repository else ""

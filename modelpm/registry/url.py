@@ -14,7 +14,9 @@ from modelpm.errors import RegistryError
 
 MAX_LENGTH = 16_384
 
-_SHOWN = frozenset({"artifactType", "digest", "from", "last", "mount", "n", "scope", "service"})
+_SHOWN = frozenset(
+    {"artifactType", "digest", "from", "last", "mount", "n", "ns", "scope", "service"}
+)
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _URL = re.compile(
     r"""(https?) ://

@@ -230,11 +230,16 @@ class Files:
         with contextlib.suppress(OSError), self.change("chmod", path, 0o444):
             os.fchmod(fd, 0o444)
 
-    def touch(self, path: Path, content: bytes) -> None:
-        """Write a small note whose loss does not matter: not durable, no lock needed."""
+    def touch(self, path: Path, content: bytes, *, private: bool = False) -> None:
+        """Write a small note whose loss does not matter: not durable, no lock needed.
+
+        A `private` one only its user may read.
+        """
         with contextlib.suppress(OSError), self.change("touch", path, content):
             draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-            draft.write_bytes(content)
+            how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
+            with os.fdopen(os.open(draft, how, 0o600 if private else 0o644), "wb") as file:
+                file.write(content)
             draft.replace(path)
 
     def sync_folder(self, path: Path) -> None:

@@ -1,7 +1,7 @@
 """The store as a whole: one folder that is a valid OCI image layout 1.1, and a `Target`.
 
     oci-layout  index.json  blobs/sha256/<hex>      what skopeo, oras and crane read in place
-    ingest/  leases/  used/  adopted/  trash/  lock beside it, modelpm's own
+    ingest/  leases/  used/  adopted/  trash/  notes/  lock   beside it, modelpm's own
     recipes/                                        archives that are kept as the files in them
     modelpm.json                                    the version of this arrangement
 
@@ -14,7 +14,6 @@ import dataclasses
 import json
 import re
 import secrets
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -42,16 +41,16 @@ from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
+from modelpm.store.notes import FOLDER as NOTES
+from modelpm.store.notes import StoreNotes
+from modelpm.store.used import WORTH_A_NOTE, Used, notes_in
 
 VERSION = 1
-_BESIDE = ("ingest", "leases", "used", "adopted", "recipes", "trash")
+_BESIDE = ("ingest", "leases", "used", "adopted", "recipes", "trash", NOTES)
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
 _OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
 _DRAFT = re.compile(r"\.(?:oci-layout|modelpm\.json|index\.json)\.[a-f0-9]{16}")
-_NOTE = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
-_TRUST_SECONDS = 24 * 3600
-_WORTH_A_NOTE = 2**20
 
 
 class Store:
@@ -76,6 +75,9 @@ class Store:
         self.archives = Archives(self._blobs, self._files, root, keep_layers=keep_layers)
         self._index = Index(root, self._files)
         self._leases = Leases(root, self._files)
+        self.notes = StoreNotes(root, self._files)
+        """What is remembered of registries."""
+        self._used = Used(root, self._files)
         self._lock = root / "lock"
         self._prepared = False
 
@@ -123,12 +125,10 @@ class Store:
         self._prepare_if_ours()
         self._blobs.require_file(desc.digest)
         path = self._blobs.path(desc.digest)
-        note = self._note(desc.digest)
-        boot = self._files.boot_id()
-        if not (_is_trusted(note, boot) and self._blobs.exists(desc)):
+        if not (self._used.is_trusted(desc.digest) and self._blobs.exists(desc)):
             self._blobs.verify(desc)
         if self._prepared:
-            self._files.touch(note, boot)
+            self._used.note(desc.digest)
         return path
 
     def unpacked(self, desc: Descriptor) -> tuple[Packed, ...] | None:
@@ -138,6 +138,14 @@ class Store:
         """
         return self._blobs.unpacked(desc)
 
+    def verify(self, desc: Descriptor) -> None:
+        """Hash a blob, whatever is believed of it; a wrong one is brought anew by the next pull.
+
+        Raises DigestMismatchError, NotFoundError or StoreError.
+        """
+        self._prepare_if_ours()
+        self._blobs.verify(desc)
+
     # Writing: the Target.
 
     def push(self, desc: Descriptor, source: Fetcher) -> None:
@@ -145,8 +153,8 @@ class Store:
         self.prepare()
         if not self.exists(desc):
             self._blobs.take(desc, source)
-            if desc.size >= _WORTH_A_NOTE:
-                self._files.touch(self._note(desc.digest), self._files.boot_id())
+            if desc.size >= WORTH_A_NOTE:
+                self._used.note(desc.digest)
 
     def adopt(
         self,
@@ -164,8 +172,8 @@ class Store:
         self.prepare()
         adoption = Adoption(self.root, self._files, self._blobs, self._leases)
         desc = adoption.take(path, media_type, kept, told)
-        if desc.size >= _WORTH_A_NOTE:
-            self._files.touch(self._note(desc.digest), self._files.boot_id())
+        if desc.size >= WORTH_A_NOTE:
+            self._used.note(desc.digest)
         return desc
 
     def tag(self, desc: Descriptor, reference: str, *, selected_from: Digest | None = None) -> None:
@@ -241,8 +249,9 @@ class Store:
         for path in (*aside, *(file.path for file in swept.strays)):
             self._files.remove(path)
         for digest, _ in swept.blobs:
-            self._files.remove(self._note(digest))
+            self._used.forget(digest)
             self._blobs.adopted.forget(digest)
+            self.notes.forget(digest)
         return Garbage(swept.blobs, drafts, swept.strays)
 
     def reach(self, desc: Descriptor) -> set[Digest]:
@@ -358,27 +367,14 @@ class Store:
                 raise StoreError(f"{root.digest} cannot get a name: {digest} is not here")
         return sum(sizes.values())
 
-    def _note(self, digest: Digest) -> Path:
-        """The file whose time is that of the last use, and which tells the start of the machine."""
-        return self.root / "used" / f"{digest.algorithm}-{digest.hex}"
-
     def _notes(self) -> Iterator[tuple[Digest | None, Stored]]:
         for folder in ("used", "adopted"):
-            for path, state in listing(self.root / folder):
-                match = _NOTE.fullmatch(path.name)
-                yield Digest(match[1], match[2]) if match else None, Stored(path, state.st_size)
+            for digest, path, size in notes_in(self.root / folder):
+                yield digest, Stored(path, size)
+        for digest, path, size in self.notes.files():
+            yield digest, Stored(path, size)
 
     def _set_aside(self, path: Path) -> Path:
         aside = self.root / "trash" / secrets.token_hex(8)
         self._files.move(path, aside)
         return aside
-
-
-def _is_trusted(note: Path, boot: bytes) -> bool:
-    """Whether the blob was hashed since the machine started; where that is unknown, today."""
-    try:
-        found = read_small(note, 256)
-        recent = time.time() - note.stat().st_mtime < _TRUST_SECONDS
-    except (OSError, StoreError):
-        return False
-    return found == boot if boot else recent

@@ -20,7 +20,7 @@ from pathlib import Path
 from docker_registry import unavailable
 
 import modelpm
-from tests.bench import creating, downloads, interruptions, local, peers
+from tests.bench import creating, downloads, interruptions, local, peers, uploads
 from tests.bench.measure import SUBJECT, Figure, Missing, Place, Row, RunError
 
 
@@ -47,6 +47,9 @@ CASES = {
     "wide": Case(downloads.wide, 3, 1024),
     "cuts": Case(interruptions.cuts, 3, 1024),
     "kills": Case(interruptions.kills, 20, 1024),
+    "push": Case(uploads.push, 5, 2048),
+    "push-again": Case(uploads.push_again, 10, 16),
+    "push-cuts": Case(uploads.cuts, 3, 256),
 }
 
 

@@ -76,7 +76,7 @@ def kills(place: Place) -> Iterator[Row]:
         for _ in range(place.rounds):
             shutil.rmtree(out, ignore_errors=True)
             network.begin()
-            _kill_after(command, network, dice.randrange(place.size))
+            end_after(command, network, dice.randrange(place.size))
             run(command)
             again.append(float(network.traffic.sent - place.size))
     yield Figure(case, "again a kill", "B", tuple(again), AGAIN, is_worst=True)
@@ -92,15 +92,20 @@ def _through_bad_network(place: Place) -> Iterator[tuple[Remote, BadNetwork]]:
         yield replace(put_big(server, place.size), host=network.host), network
 
 
-def _kill_after(command: Command, network: BadNetwork, size: int) -> None:
-    """Start the command and kill it once so many bytes have been sent."""
+def end_after(command: Command, network: BadNetwork, size: int, *, upward: bool = False) -> None:
+    """Start the command and kill it once so many bytes have been sent, or received from it."""
+
+    def is_time() -> bool:
+        traffic = network.traffic
+        return (traffic.received if upward else traffic.sent) >= size
+
     words = [str(word) for word in command]
     deadline = time.monotonic() + RUN_SECONDS
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            while process.poll() is None and network.traffic.sent < size:
+            while process.poll() is None and not is_time():
                 if time.monotonic() > deadline:
                     raise RunError(f"{words[0]} took longer than {RUN_SECONDS} s")
                 time.sleep(_LOOK_SECONDS)

@@ -131,10 +131,15 @@ def fresh(out: Path, command: Command) -> Callable[[], Run]:
     def once() -> Run:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        os.sync()
+        calm()
         return run(command)
 
     return once
+
+
+def calm() -> None:
+    """Let the disk finish what it was given before something is measured."""
+    os.sync()
 
 
 def all_fresh(out: Path, commands: Mapping[str, Command]) -> dict[str, Callable[[], Run]]:

@@ -14,7 +14,22 @@ from modelpm.cli.main import run
 from modelpm.store.layout import Store
 from tests.cli.models import Maker
 
-_FOLDERS = ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG")
+_FOLDERS = (
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_STATE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+)
+_CREDENTIALS = (
+    "MODELPM_REGISTRY",
+    "MODELPM_USERNAME",
+    "MODELPM_PASSWORD",
+    "MODELPM_AUTH_FILE",
+    "DOCKER_AUTH_CONFIG",
+    "REGISTRY_AUTH_FILE",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store's folder. Nothing of the real user's folders and environment is seen."""
     for name in _FOLDERS:
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    for name in _CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MODELPM_HOME", str(tmp_path / "store"))
     return tmp_path / "store"
 

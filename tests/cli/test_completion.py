@@ -44,6 +44,12 @@ def test_each_shell_has_a_script(cli: Cli, shell: str) -> None:
         ("modelpm rm beta:1 al", ["alpha:latest"]),
         ("modelpm show --man", ["--manifest"]),
         ("modelpm completion ", ["bash", "zsh", "fish"]),
+        ("modelpm pus", ["push"]),
+        ("modelpm mir", ["mirror"]),
+        ("modelpm ta", ["tags"]),
+        ("modelpm push al", ["alpha:latest"]),
+        ("modelpm mirror --no", ["--no-referrers"]),
+        ("modelpm rm --rem", ["--remote"]),
     ],
 )
 def test_bash_completes_commands_options_and_names(

@@ -90,6 +90,62 @@ def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def tell_push(observe: Observer, clock: Clock) -> None:
+    """A push of three layers, one of which is there, and one of which loses bytes on the way."""
+    observe(Step("resolving", "tiny"))
+    observe(Step("copying", leaves=(BIG, SMALL, EMPTY)))
+    observe(Settled(SMALL, present=True))
+    observe(Moved(BIG, 2_000_000_000))
+    observe(Moved(BIG, 1_900_000_000))
+    clock.now += 10
+    observe(Moved(BIG, 3_000_000_000))
+    observe(Moved(BIG, BIG.size))
+    observe(Settled(BIG, present=False))
+    for stage in ("present", "tagging", "done"):
+        observe(Step(stage))
+
+
+def test_a_push_is_told_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    watch = progress.Progress(Written(clock, progress.PUSH.words), progress.PUSH.stages)
+    tell_push(watch, clock)
+    watch.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "retrieving manifest",
+        "pushing bbbbbbbbbbbb: 100% 120 B (already there)",
+        "pushing aaaaaaaaaaaa:  78% of 3.8 GB, 110 MB/s",
+        "pushing aaaaaaaaaaaa: 100% 3.8 GB",
+        "already there",
+        "writing manifest",
+        "success",
+    ]
+    watch = progress.Progress(Recorded(clock, progress.MIRROR.words), progress.MIRROR.stages)
+    tell_push(watch, clock)
+    watch(Step("referrers"))
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {record["status"] for record in records if "digest" in record} == {
+        "copying bbbbbbbbbbbb",
+        "copying aaaaaaaaaaaa",
+    }
+    assert records[-1] == {"status": "copying what refers to it"}
+
+
+def test_bars_of_a_push_say_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    watch = progress.Progress(Drawn(clock, progress.PUSH.words), progress.PUSH.stages)
+    tell_push(watch, clock)
+    watch(Step("copying", leaves=(BIG,)))
+    watch(Moved(BIG, BIG.size))
+    watch.close()
+    drawn = capsys.readouterr().err
+    assert "pushing aaaaaaaaaaaa: 100%" in drawn
+    assert "finishing" in drawn
+    assert "again" not in drawn
+    assert "pulling" not in drawn
+
+
 def test_json_lines_have_ollamas_keys(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     watch = progress.Progress(Recorded(clock))

@@ -7,7 +7,6 @@ import pytest
 from registry import Basic, Registry
 
 from modelpm.cli.commands.pull import DAMAGED, KEPT
-from modelpm.cli.credentials import docker_credentials
 from tests.cli.conftest import Cli
 from tests.cli.test_terminal import add
 
@@ -146,11 +145,6 @@ def test_credentials_are_dockers(
         (folder / "config.json").write_text(entry)
         monkeypatch.setenv("DOCKER_CONFIG", str(folder))
         assert cli("pull", name).code == 0
-        credential = docker_credentials().find(registry.host, "team/tiny")
-        assert credential is not None
-        assert credential.username == "user"
-        monkeypatch.delenv("DOCKER_CONFIG")
-        assert docker_credentials().find(registry.host, "team/tiny") is None
 
 
 def test_a_model_that_is_none_is_told(cli: Cli, loopback: Registry) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,12 +10,15 @@ from registry import Registry, Rules, Sink, TokenServer
 
 from modelpm.registry.client import RegistryClient
 from modelpm.registry.credentials import Anonymous, Credential
+from modelpm.registry.hosts import Hosts, HostSettings
 from modelpm.registry.limits import Limits
 from modelpm.registry.repository import Repository
 
 NAME = "team/tiny"
 QUICK = Limits(connect=5, no_progress=0.5, token=0.5, document=2, backoff=0.01, backoff_max=0.02)
 """Nothing that a test does takes longer, unless it is meant to."""
+
+_HOST_SETTINGS = {field.name for field in fields(HostSettings)}
 
 
 class Always:
@@ -70,6 +74,9 @@ class Bench:
             "sleep": self.waits.sleep,
             "on_wait": self.waits.tell,
         }
+        said = {key: options.pop(key) for key in _HOST_SETTINGS & options.keys()}
+        if said:
+            options["hosts"] = Hosts(HostSettings(**said))
         client = RegistryClient(host, **(defaults | options))
         self.closing(client)
         return client

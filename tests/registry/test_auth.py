@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from modelpm.errors import AuthenticationError, RegistryError
-from modelpm.registry.auth import Auth, Reply, attach, parse_challenges
+from modelpm.registry.auth import Auth, Reply, attach
+from modelpm.registry.challenge import parse_challenges
 from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind
 from modelpm.registry.failure import Refusal
 from modelpm.registry.task import Scope
@@ -362,7 +363,7 @@ BAD_REPLIES: list[tuple[Reply, type[RegistryError], str]] = [
     (Reply(500, b"oops"), RegistryError, "500 Internal Server Error: oops"),
     (Reply(401, b'{"details": "bad s3cret-of-alice"}'), AuthenticationError, r"bad \*\*\* \(try"),
     (Reply(400, b'{"error": "invalid_grant"}'), AuthenticationError, "invalid_grant"),
-    (Reply(403, b""), AuthenticationError, f"try: docker login {HOST}"),
+    (Reply(403, b""), AuthenticationError, f"try: modelpm login {HOST}"),
 ]
 
 
@@ -458,3 +459,195 @@ def test_authorization_is_attached_for_its_own_origin_only(url: str) -> None:
     with pytest.raises(RegistryError) as caught:
         attach(headers, url, HOME, "Basic s3cret")
     assert "s3cret" not in str(caught.value)
+
+
+class Kept:
+    """A place that keeps identity tokens, and remembers what the user agreed to."""
+
+    def __init__(self, *credentials: Credential, realms: tuple[str, ...] = ()) -> None:
+        self._versions = list(credentials)
+        self._realms = frozenset(realms)
+        self.saved: list[tuple[str, str, str, str]] = []
+        self.broken = False
+
+    def find(self, host: str, repository: str, /) -> Credential | None:
+        return self._versions[0]
+
+    def reread(self) -> None:
+        self._versions = self._versions[1:] or self._versions
+
+    def trusted_realms(self, host: str, /) -> frozenset[str]:
+        return self._realms if host == HOST else frozenset()
+
+    def rotated(self, host: str, repository: str, old: Credential, new: Credential, /) -> None:
+        if self.broken:
+            raise AuthenticationError("the disk is full")
+        self.saved.append((host, repository, old.secret, new.secret))
+
+
+def token_of(secret: str) -> Credential:
+    return Credential("ann", secret, Kind.IDENTITY_TOKEN)
+
+
+def shown_tokens(service: Service) -> list[str]:
+    return [form["refresh_token"] for *_, form in service.asked if form is not None]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_rotated_identity_token_is_saved(broken: bool) -> None:
+    replies = [token(f"t-{n}", refresh_token=f"identity-{n + 1}") for n in (1, 2)]
+    service, kept = Service(*replies, token("t-3")), Kept(token_of("identity-1"))
+    kept.broken = broken
+    auth = make(service, kept)
+    auth.answer(HOME, bearer(), PULL, None)
+    auth.preempt(HOME, Scope("other"))
+    auth.preempt(HOME, Scope("third"))
+    assert shown_tokens(service) == ["identity-1", "identity-2", "identity-3"]
+    saved = [
+        (HOST, "team/tiny", "identity-1", "identity-2"),
+        (HOST, "other", "identity-2", "identity-3"),
+    ]
+    assert kept.saved == ([] if broken else saved)
+
+
+def test_an_identity_token_that_stays_is_not_saved() -> None:
+    service, kept = Service(token("t-1", refresh_token="identity-1")), Kept(token_of("identity-1"))
+    make(service, kept).answer(HOME, bearer(), PULL, None)
+    assert kept.saved == []
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_the_newer_token_of_another_process_is_taken(status: int) -> None:
+    service = Service(Reply(status, b""), token("t-1"))
+    auth = make(service, Kept(token_of("identity-1"), token_of("identity-2")))
+    assert auth.answer(HOME, bearer(), PULL, None) == "Bearer t-1"
+    assert shown_tokens(service) == ["identity-1", "identity-2"]
+    assert auth.scrub("identity-1 identity-2") == "*** ***"
+
+
+def test_without_a_newer_token_a_refusal_is_one() -> None:
+    for kept in (Kept(token_of("one")), Kept(token_of("one"), Credential("ann", "pw"))):
+        service = Service(Reply(400, b""))
+        with pytest.raises(AuthenticationError):
+            make(service, kept).answer(HOME, bearer(), PULL, None)
+        assert len(service.asked) == 1
+
+
+def test_a_password_is_not_rotated() -> None:
+    service, kept = Service(token("t-1", refresh_token="new")), Kept(Credential("ann", "pw"))
+    auth = make(service, kept)
+    auth.answer(HOME, bearer(), PULL, None)
+    assert (kept.saved, auth.identity_token) == ([], "")
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_get_shows_the_newest_token_too(status: int) -> None:
+    service = Service(token("t-1", refresh_token="identity-2"), Reply(status, b""), token("t-2"))
+    auth = make(service, Kept(token_of("identity-1")))
+    auth.answer(HOME, bearer(), PULL, None)
+    assert auth.preempt(HOME, Scope("other")) == "Bearer t-2"
+    assert service.asked[2][2] == {"Authorization": basic("ann", "identity-2")}
+
+
+def test_what_the_user_agreed_to_is_trusted_for_its_registry() -> None:
+    kept = Kept(Credential("ann", "pw"), realms=("https://auth.example",))
+    header = bearer("https://auth.example/t")
+    auth = make(credentials=kept)
+    assert auth.answer(HOME, header, PULL, None) == "Bearer t-1"
+    assert not auth.needs_trust(HOME, "https://auth.example/t")
+    assert auth.needs_trust(HOME, "https://auth.example:8443/t")
+    with pytest.raises(AuthenticationError, match="--trust-realm https://auth"):
+        make(credentials=kept, host="other.example").answer(HOME, header, PULL, None)
+
+
+def test_what_a_login_asks_for_comes_to_be_known() -> None:
+    service = Service(token("t-1", refresh_token="an-identity"))
+    auth = make(service)
+    auth.use(None)
+    assert auth.answer(HOME, bearer(), Scope(), None) is None
+    assert auth.answer(HOME, "Basic", Scope(), None) is None
+    assert auth.preempt(HOME, Scope()) is None
+    assert auth.is_anonymous(PULL)
+    source = Always("ann", "pw")
+    auth.use(source, offline=True)
+    assert auth.source is source
+    assert auth.answer(HOME, bearer(service="s"), Scope(), None) == "Bearer t-1"
+    assert query(service.asked[0][1]) == {
+        "service": ["s"],
+        "offline_token": ["true"],
+        "client_id": ["modelpm"],
+    }
+    assert auth.identity_token == "an-identity"
+    assert auth.scrub("an-identity") == "***"
+    auth.use(source)
+    assert auth.identity_token == ""
+    assert auth.preempt(HOME, Scope()) is None
+
+
+IN_CLEAR = Origin("http", "reg.example", 80)
+
+
+@pytest.mark.parametrize("header", ["Basic", bearer("http://reg.example/token")])
+def test_nothing_is_shown_where_all_can_read_it(header: str) -> None:
+    for secret in (Credential("ann", "s3cret"), Credential("", "s3cret", Kind.REGISTRY_TOKEN)):
+        service = Service()
+        auth = make(service, Kept(secret))
+        with pytest.raises(AuthenticationError, match=f"without TLS.*--insecure-login {HOST}"):
+            auth.answer(IN_CLEAR, header, PULL, None)
+        assert service.asked == []
+    assert make(service).answer(IN_CLEAR, bearer("http://reg.example/t"), PULL, None)
+
+
+def test_nothing_is_shown_unasked_where_all_can_read_it() -> None:
+    auth = make(credentials=Always())
+    auth.answer(HOME, "Basic", PULL, None)
+    with pytest.raises(AuthenticationError, match="without TLS"):
+        auth.preempt(IN_CLEAR, PULL)
+    auth.preempt(PLAIN, PULL)
+
+
+def test_a_realm_without_tls_needs_consent_too() -> None:
+    kept = Kept(Credential("ann", "pw"), realms=("http://auth.example",))
+    header = bearer("http://auth.example/t")
+    with pytest.raises(AuthenticationError, match=r"http://auth.* is without TLS"):
+        make(credentials=kept).answer(PLAIN, header, PULL, None)
+    auth = Auth(HOST, kept, Service().send, Clock(), insecure_login=True)
+    assert auth.answer(PLAIN, header, PULL, None) == "Bearer t-1"
+    assert auth.answer(IN_CLEAR, "Basic", PULL, None) == basic("ann", "pw")
+
+
+MOUNTS: list[tuple[str, tuple[str, ...], list[str]]] = [
+    ("", ("b",), ["repository:a:pull,push", "repository:b:pull"]),
+    ("", ("b", "c"), ["repository:a:pull,push", "repository:b:pull", "repository:c:pull"]),
+    ("", ("a",), ["repository:a:pull,push"]),
+    ("repository:a:push,pull", ("b",), ["repository:a:push,pull", "repository:b:pull"]),
+    (
+        "repository:b:pull repository:a:pull,push",
+        ("b",),
+        ["repository:b:pull", "repository:a:pull,push"],
+    ),
+    ("repository:b:push", ("b",), ["repository:b:push", "repository:b:pull"]),
+]
+
+
+@pytest.mark.parametrize(("asked", "sources", "scopes"), MOUNTS)
+def test_a_mount_is_asked_for_with_all_its_scopes(
+    asked: str, sources: tuple[str, ...], scopes: list[str]
+) -> None:
+    service = Service(token("t-1"), token("t-2"), token("t-3"))
+    auth = make(service, Always())
+    auth.answer(HOME, bearer(scope="repository:a:pull,push"), Scope("a", "pull,push"), None)
+    mount = Scope("a", "pull,push", sources)
+    said = auth.preempt(HOME, mount)
+    header = bearer(scope=asked) if asked else bearer()
+    assert auth.answer(HOME, header, mount, said) is not None
+    assert query(service.asked[-1][1])["scope"] == scopes
+
+
+def test_what_is_passed_around_shows_no_secret() -> None:
+    auth = make(Service(token("tok-123")), Always("ann", "pass-word"))
+    auth.answer(HOME, bearer(), PULL, None)
+    shown = repr([auth._tokens, auth._found, token("tok-123")])
+    assert "renew_at" in shown
+    assert "tok-123" not in shown
+    assert "pass-word" not in shown

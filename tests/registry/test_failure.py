@@ -12,7 +12,7 @@ from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, Reg
 from modelpm.registry.failure import Failure, Refusal, of_answer, of_exception, read_refusal
 from modelpm.registry.limits import Limits
 
-LOGIN = "(try: docker login reg.io)"
+LOGIN = "(try: modelpm login reg.io)"
 POOL = urllib3.HTTPConnectionPool("reg.io")
 SECRET_URL = "/b?X-Amz-Signature=s3cret"
 
@@ -58,6 +58,26 @@ FAILURES: list[tuple[BaseException, Failure]] = [
         ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"),
         Failure("reg.io does not speak TLS (try: --plain-http reg.io)", may_pass=False),
     ),
+    (
+        ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert"),
+        Failure(
+            "reg.io wants a certificate of yours (try: --client-certificate reg.io=FILE)",
+            may_pass=False,
+        ),
+    ),
+    (
+        ssl.SSLError(1, "SSLV3_ALERT_CERTIFICATE_EXPIRED"),
+        Failure(
+            "reg.io wants a certificate of yours that it trusts: certificate expired"
+            " (try: --client-certificate reg.io=FILE)",
+            may_pass=False,
+        ),
+    ),
+    (
+        ssl.SSLError(1, "TLSV1_ALERT_PROTOCOL_VERSION"),
+        Failure("there is no TLS with reg.io: tlsv1 alert protocol version", may_pass=False),
+    ),
+    (ssl.SSLError(), Failure("there is no TLS with reg.io: ", may_pass=False)),
     (http.client.LineTooLong("header"), Failure("reg.io does not answer in HTTP", may_pass=False)),
     (ValueError("bad header"), Failure("reg.io does not answer in HTTP", may_pass=False)),
     (RuntimeError("x"), Failure("the connection to reg.io failed")),
@@ -74,9 +94,49 @@ def test_an_exception_is_put_into_words(error: BaseException, failure: Failure) 
 def test_a_proxy_is_told_apart() -> None:
     words = "Tunnel connection failed: 407 Proxy Authentication Required"
     refused = of_exception(tunnel(words), "reg.io", Limits())
-    assert refused == Failure(f"the proxy refuses: {words}", may_pass=False)
+    assert refused == Failure(
+        "the proxy wants another user and password: 407 Proxy Authentication Required"
+        " (try: HTTPS_PROXY=http://USER:PASSWORD@PROXY:PORT)",
+        may_pass=False,
+    )
+    kept = of_exception(tunnel("Tunnel connection failed: 403 No"), "reg.io:5000", Limits())
+    assert kept == Failure(
+        "the proxy does not let us to reg.io:5000: 403 No (try: NO_PROXY=reg.io, if it is near)",
+        may_pass=False,
+    )
     absent = of_exception(tunnel("anything else"), "reg.io", Limits())
-    assert absent == Failure("the proxy cannot be reached", quick=True)
+    told = "the proxy cannot be reached (HTTPS_PROXY says where it is)"
+    assert absent == Failure(told, quick=True)
+    plain = OSError(urllib3.exceptions.ProxyError("no", ssl.SSLError(1, "WRONG_VERSION_NUMBER")))
+    told = "there is no TLS with the proxy (try: HTTPS_PROXY=http://PROXY:PORT)"
+    assert of_exception(plain, "reg.io", Limits()) == Failure(told, may_pass=False)
+
+
+EXPIRED, OTHER_NAME = 10, 62
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (18, "(try: --ca-file FILE)"),
+        (EXPIRED, "(its operator has to renew it, or the clock here is wrong; --ca-file FILE is"),
+        (OTHER_NAME, "(ask for it by a name that its certificate is for; --ca-file FILE is"),
+    ],
+)
+def test_a_certificates_flaw_has_its_own_advice(code: int, hint: str) -> None:
+    error = bad_certificate()
+    error.verify_code = code
+    told = of_exception(wrapped(error), "reg.io", Limits())
+    assert told.words.startswith("the certificate of reg.io is not trusted: self-signed")
+    assert hint in told.words
+    assert not told.may_pass
+
+
+def test_a_proxy_that_is_asked_without_a_tunnel_refuses_with_an_answer() -> None:
+    error = of_answer("pulling reg.io/a:b", "reg.io", 407, Refusal())
+    assert type(error) is RegistryError
+    assert "407 Proxy Authentication Required; the proxy wants another user" in str(error)
+    assert "(try: HTTP_PROXY=http://USER:PASSWORD@PROXY:PORT)" in str(error)
 
 
 def test_what_nobody_foresaw_does_not_pass_and_a_circle_of_causes_ends() -> None:

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from registry import OLLAMA_QUIRKS, Registry
+from registry import OLLAMA_QUIRKS, Registry, Uploads
 
 from modelpm.content import read, read_manifest
 from modelpm.errors import (
+    AuthenticationError,
     DigestMismatchError,
     InvalidReferenceError,
     NotFoundError,
@@ -19,7 +19,9 @@ from modelpm.errors import (
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from modelpm.registry.repository import Repository
+from tests.memory import Memory
 from tests.registry.conftest import NAME, QUICK, Always, Bench
+from tests.registry.pushes import Sent, push
 
 LAYERS = [("application/octet-stream", b"weights")]
 
@@ -344,90 +346,97 @@ def test_too_many_tags_are_refused(bench: Bench) -> None:
         bench.repository(registry, limits=replace(QUICK, entries=1)).tags()
 
 
-# Referrers
+# Deleting
 
 
-def subject_and_signature(registry: Registry) -> tuple[Descriptor, Digest]:
-    digest = fill(registry)
-    raw = registry.content.manifests[str(digest)][0]
-    subject = Descriptor(OCI_MANIFEST, digest, len(raw))
-    return subject, fill(registry, None, subject=subject.to_json(), artifactType="a/signature")
+def pushed(bench: Bench, registry: Registry) -> tuple[Repository, Descriptor]:
+    repository = bench.repository(registry)
+    source = Sent(b"weights")
+    push(source, repository, source.root, "one")
+    repository.tag(source.root, "two")
+    return repository, source.root
 
 
-def index(descriptors: Iterable[Descriptor]) -> bytes:
-    manifests = [desc.to_json() for desc in descriptors]
-    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
-    return json.dumps(document).encode()
+def test_a_tag_is_deleted_alone(bench: Bench) -> None:
+    repository, root = pushed(bench, bench.registry(uploads=Uploads()))
+    repository.delete("one")
+    assert repository.tags() == ["two"]
+    assert repository.resolve(str(root.digest)).digest == root.digest
+    with pytest.raises(NotFoundError, match=r"deleting .*:one: 404 MANIFEST_UNKNOWN"):
+        repository.delete("one")
 
 
-def test_referrers_come_from_the_api(bench: Bench) -> None:
-    registry = bench.registry()
-    subject, signature = subject_and_signature(registry)
-    found = list(bench.repository(registry).referrers(subject))
-    assert [(desc.digest, desc.artifact_type) for desc in found] == [(signature, "a/signature")]
-    assert len(registry.log) == 1
+def test_a_manifest_is_deleted_with_its_tags(bench: Bench) -> None:
+    repository, root = pushed(bench, bench.registry(uploads=Uploads()))
+    repository.delete(str(root.digest))
+    assert repository.tags() == []
+    for ask in (repository.resolve, repository.delete):
+        with pytest.raises(NotFoundError):
+            ask(str(root.digest))
+    with pytest.raises(NotFoundError), repository.fetch(root):
+        pass
 
 
-OLD = [
-    {"has_referrers": False},
-    {"scenario": [{"path": "/referrers/", "status": 400}]},
-    {"scenario": [{"path": "/referrers/", "status": 405}]},
-    {
-        "scenario": [
-            {"path": "/referrers/", "body": "<html>", "headers": {"Content-Type": "text/html"}}
-        ]
-    },
-]
+def test_a_registry_that_does_not_delete_is_told_apart(bench: Bench) -> None:
+    uploads = Uploads(deletes=False, deletes_tags=False)
+    repository, root = pushed(bench, bench.registry(uploads=uploads))
+    with pytest.raises(RegistryError, match=r":one: 405 UNSUPPORTED: .*may delete by digest only"):
+        repository.delete("one")
+    with pytest.raises(RegistryError, match=r"405 UNSUPPORTED: .*its owner may allow it"):
+        repository.delete(str(root.digest))
+    assert repository.tags() == ["one", "two"]
 
 
-@pytest.mark.parametrize("options", OLD)
-@pytest.mark.parametrize("tagged", [True, False])
-def test_an_old_registry_has_a_tag_instead(
-    bench: Bench, options: dict[str, Any], tagged: bool
-) -> None:
-    registry = bench.registry(**options)
-    subject, signature = subject_and_signature(registry)
-    size = len(registry.content.manifests[str(signature)][0])
-    listed = Descriptor(OCI_MANIFEST, signature, size, "a/signature")
-    if tagged:
-        tag = f"sha256-{subject.digest.hex}"
-        registry.add_manifest(NAME, tag, index([listed]), OCI_INDEX)
-    found = list(bench.repository(registry).referrers(subject))
-    assert found == ([listed] if tagged else [])
+def test_who_may_not_delete_is_told_so(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads())
+    repository, _ = pushed(bench, registry)
+    registry.scenario = [{"method": "DELETE", "status": 403}]
+    with pytest.raises(AuthenticationError, match=r"deleting .*:one: 403"):
+        repository.delete("one")
 
 
-def test_a_tag_that_is_no_index_is_an_error(bench: Bench) -> None:
-    registry = bench.registry(has_referrers=False)
-    subject, _ = subject_and_signature(registry)
-    fill(registry, f"sha256-{subject.digest.hex}")
-    with pytest.raises(RegistryError, match="is no index"):
-        list(bench.repository(registry).referrers(subject))
+@pytest.mark.parametrize("reference", ["", "a/b", "../x", "sha256:short", "a b", "a" * 129])
+def test_what_is_neither_tag_nor_digest_is_not_deleted(bench: Bench, reference: str) -> None:
+    registry = bench.registry(uploads=Uploads())
+    with pytest.raises(InvalidReferenceError):
+        bench.repository(registry).delete(reference)
+    assert registry.log == ()
 
 
-BAD_REFERRERS: list[dict[str, Any]] = [
-    {"status": 403},
-    {"status": 500},
-    {"body": "{}"},
-    {"body": '{"schemaVersion": 2, "manifests": [{"size": -1}]}'},
-    {"endless": True},
-]
+# Tagging
 
 
-@pytest.mark.parametrize("fault", BAD_REFERRERS)
-def test_a_bad_list_of_referrers_is_an_error(bench: Bench, fault: dict[str, Any]) -> None:
-    registry = bench.registry([{"path": "/referrers/", **fault}])
-    subject, _ = subject_and_signature(registry)
-    with pytest.raises(RegistryError):
-        list(bench.repository(registry).referrers(subject))
+@pytest.mark.parametrize("reference", ["", "a/b", f"sha256:{'0' * 64}", "a b", "a" * 129])
+def test_only_a_tag_is_a_name(bench: Bench, reference: str) -> None:
+    registry = bench.registry(uploads=Uploads())
+    repository, root = pushed(bench, registry)
+    asked = len(registry.log)
+    with pytest.raises(InvalidReferenceError):
+        repository.tag(root, reference)
+    assert len(registry.log) == asked
 
 
-def test_referrers_come_in_pages_up_to_a_bound(bench: Bench) -> None:
-    registry = endless(bench)
-    subject, _ = subject_and_signature(registry)
-    registry.scenario = [
-        {"path": "/list", "status": 200, "headers": {"Content-Type": OCI_INDEX}}
-        | {"body": index([subject]).decode()}
-    ]
-    repository = bench.repository(registry, limits=replace(QUICK, entries=3))
-    with pytest.raises(RegistryError, match="more than 3 referrers"):
-        list(repository.referrers(subject))
+def test_the_very_bytes_are_tagged(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads())
+    odd = (
+        b' { "layers" : [ ] , "schemaVersion":2,\n"config": '
+        + json.dumps(Descriptor.of(b"{}", "a/b").to_json()).encode()
+        + b"} "
+    )
+    source = Memory()
+    source.leaf(b"{}")
+    root = Descriptor.of(odd, OCI_MANIFEST)
+    source.content[root.digest] = odd
+    repository = bench.repository(registry)
+    push(source, repository, root, "odd")
+    assert registry.content.manifests[registry.content.tags[NAME]["odd"]] == (odd, OCI_MANIFEST)
+    assert repository.resolve("odd").digest == root.digest
+
+
+def test_a_manifest_that_is_not_what_it_is_called_is_not_put(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads())
+    source = Sent(b"weights")
+    source.wrong[source.root.digest] = b"{}"
+    with pytest.raises(DigestMismatchError):
+        bench.repository(registry).push(source.root, source)
+    assert registry.requests("PUT") == ()

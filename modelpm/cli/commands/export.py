@@ -1,11 +1,18 @@
 """`modelpm export`."""
 
+import contextlib
+
 import click
 
 from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.options import Settings, verb
+from modelpm.cli.progress import Telling, watching
+from modelpm.cli.tracks import COPYING
+from modelpm.content import ignore
 from modelpm.errors import DigestMismatchError
+
+_TELLING = Telling({}, COPYING)
 
 DAMAGED = "a file of the store is damaged: nothing was exported (try: modelpm pull, then again)"
 
@@ -33,7 +40,9 @@ def command(
     if link and symlink:
         raise click.UsageError("--link and --symlink exclude one another")
     way = "link" if link else "symlink" if symlink else "copy"
-    with open_client(settings) as client:
+    # As JSON there is one document, of what was done.
+    told = contextlib.nullcontext(ignore) if settings.json else watching(settings, _TELLING)
+    with told as observe, open_client(settings, observe) as client:
         try:
             files = client.export(name, folder, way=way, replace=force)
         except DigestMismatchError as error:
@@ -41,7 +50,7 @@ def command(
             raise
         model = client.get(name)
     if settings.json:
-        told = [
+        documents = [
             {
                 "name": file.name,
                 "size": file.size,
@@ -52,7 +61,7 @@ def command(
             for file in files
         ]
         output.document(
-            {"name": model.name, "digest": str(model.digest), "folder": folder, "files": told}
+            {"name": model.name, "digest": str(model.digest), "folder": folder, "files": documents}
         )
     elif not settings.quiet:
         rows = [(file.name, output.size(file.size), file.made) for file in files]

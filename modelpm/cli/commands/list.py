@@ -1,5 +1,7 @@
 """`modelpm list`."""
 
+import fnmatch
+
 import click
 
 from modelpm.cli import output
@@ -9,12 +11,16 @@ from modelpm.cli.options import Settings, verb
 
 @verb("list")
 @click.argument("pattern", default="", type=InstalledName())
+@click.option("--remote", metavar="HOST", help="List the repositories of a registry instead.")
 @click.pass_obj
-def command(settings: Settings, pattern: str) -> None:
+def command(settings: Settings, pattern: str, remote: str | None) -> None:
     """List the models that are here.
 
     PATTERN is a glob (`*`, `?`, `[...]`) or the beginning of a name.
     """
+    if remote is not None:
+        _list_remote(settings, remote, pattern)
+        return
     with open_client(settings) as client:
         models = client.list(pattern)
     if settings.json:
@@ -36,3 +42,19 @@ def command(settings: Settings, pattern: str) -> None:
         for model in models
     ]
     output.table(("NAME", "ID", "SIZE", "MODIFIED"), rows)
+
+
+def _list_remote(settings: Settings, host: str, pattern: str) -> None:
+    """The repositories that the registry tells of; a pattern is of their names there."""
+    from modelpm.cli.credentials import find_credentials  # noqa: PLC0415 - lazy: start-up time
+
+    glob = pattern if any(mark in pattern for mark in "*?[") else f"{pattern}*"
+    with open_client(settings, credentials=find_credentials(settings)) as client:
+        names = [
+            f"{host}/{name}" for name in client.catalog(host) if fnmatch.fnmatchcase(name, glob)
+        ]
+    if settings.json:
+        output.document(names)
+        return
+    for name in names:
+        output.say(name)

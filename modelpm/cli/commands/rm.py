@@ -1,25 +1,41 @@
 """`modelpm rm`."""
 
-from collections.abc import Collection, Iterable, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import click
 
 from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.options import Settings, verb
-from modelpm.client import Client, Installed
+from modelpm.client import Client, Installed, Removal
 from modelpm.errors import ModelPMError
 
 
 @verb("rm")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=InstalledName())
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--remote", is_flag=True, help="Delete at the registry, not here.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before deleting at a registry.")
+@click.option(
+    "--force", is_flag=True, help="Delete there even if other tags go with it.", default=False
+)
 @click.pass_obj
-def command(settings: Settings, names: Sequence[str], dry_run: bool) -> None:
+def command(
+    settings: Settings, names: Sequence[str], dry_run: bool, remote: bool, yes: bool, force: bool
+) -> None:
     """Delete names, all of them or none.
 
-    The bytes stay until `modelpm prune`.
+    The bytes stay until `modelpm prune`. With --remote the names are deleted at their registries,
+    for everybody: a tag, or by its digest a manifest with all of its tags.
     """
+    if remote:
+        _remove_remote(settings, names, dry_run=dry_run, yes=yes, force=force)
+        return
+    if yes or force:
+        raise click.UsageError(
+            "--yes and --force are for --remote: names that go here cost nothing"
+        )
     with open_client(settings) as client:
         if dry_run:
             models = _unique(client.get(name) for name in names)
@@ -37,6 +53,63 @@ def command(settings: Settings, names: Sequence[str], dry_run: bool) -> None:
             output.note(
                 f"modelpm prune {'would then free' if dry_run else 'frees'} {output.size(freed)}"
             )
+
+
+def _remove_remote(
+    settings: Settings, names: Sequence[str], *, dry_run: bool, yes: bool, force: bool
+) -> None:
+    from modelpm.cli.credentials import find_credentials  # noqa: PLC0415 - lazy: start-up time
+
+    with open_client(settings, credentials=find_credentials(settings)) as client:
+        removals = [client.plan_removal(name) for name in dict.fromkeys(names)]
+        if not dry_run:
+            if not yes:
+                _ask(removals)
+            removals = list(_removed(client, removals, force=force))
+    if settings.json:
+        deleted = [
+            {"name": each.reference.name, "digest": str(each.digest), "tags": list(each.tags)}
+            for each in removals
+        ]
+        output.document({"dry_run": dry_run, "deleted": deleted})
+    elif dry_run or not settings.quiet:
+        for removal in removals:
+            output.say(f"{'would delete' if dry_run else 'deleted'} {_told(removal)}")
+
+
+def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> Iterator[Removal]:
+    """What is deleted, one after the other; a tag may have gone with the one before it."""
+    gone: set[tuple[str, str, str]] = set()
+    for removal in removals:
+        reference = removal.reference
+        place = (reference.registry, reference.repository)
+        if (*place, reference.target) not in gone:
+            done = client.remove_remote(removal, force=force)
+            gone.update((*place, tag) for tag in done.tags)
+            yield done
+
+
+def _ask(removals: Sequence[Removal]) -> None:
+    """Let a person decide. Raises UsageError where there is none, KeyboardInterrupt at a no."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise click.UsageError("deleting at a registry is for everybody: say --yes to do it")
+    for removal in removals:
+        output.note(f"to be deleted, for everybody: {_told(removal)}")
+    try:
+        is_wanted = click.confirm("Delete?", err=True)
+    except click.Abort:  # Ctrl-C, or the end of the input
+        is_wanted = False
+    if not is_wanted:
+        raise KeyboardInterrupt("nothing was deleted")
+
+
+def _told(removal: Removal) -> str:
+    """What goes, in words."""
+    reference = removal.reference
+    if reference.digest is None:
+        return f"{reference.name} ({removal.digest.short})"
+    tags = ", ".join(removal.tags)
+    return f"{reference.name} ({f'with its tags {tags}' if tags else 'which has no tag'})"
 
 
 def _unique(models: Iterable[Installed]) -> list[Installed]:

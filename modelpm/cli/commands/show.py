@@ -4,15 +4,16 @@ import click
 
 from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
-from modelpm.cli.description import Description
+from modelpm.cli.description import Described, Description
 from modelpm.cli.options import Settings, verb
-from modelpm.client import Installed
+from modelpm.client import Client
 
 PARTS = ("modelfile", "template", "system", "parameters", "license")
 
 
 @verb("show")
 @click.argument("name", type=InstalledName())
+@click.option("--remote", is_flag=True, help="What its registry has now, without fetching weights.")
 @click.option("--manifest", is_flag=True, help="The manifest's exact bytes.")
 @click.option("--modelfile", is_flag=True, help="A Modelfile that makes the same model.")
 @click.option("--template", is_flag=True, help="The chat template.")
@@ -20,19 +21,22 @@ PARTS = ("modelfile", "template", "system", "parameters", "license")
 @click.option("--parameters", is_flag=True, help="How answers are drawn.")
 @click.option("--license", is_flag=True, help="The licences.")
 @click.pass_obj
-def command(settings: Settings, /, name: str, manifest: bool, **wanted: bool) -> None:
+def command(settings: Settings, /, name: str, remote: bool, manifest: bool, **wanted: bool) -> None:
     """Show what a model is, or one thing about it.
 
-    Reads the header of the weights; a flaw in one place is told, and the rest is shown.
+    Reads the header of the weights; a flaw in one place is told, and the rest is shown. With
+    --remote it is what a pull would bring: the manifest and the small parts are read.
     """
     parts = [part for part in PARTS if wanted[part]]
     if len(parts) + manifest > 1:
         raise click.UsageError("only one thing can be shown at a time")
-    with open_client(settings) as client:
-        model = client.get(name)
+    with _client(settings, remote=remote) as client:
         if manifest:
-            output.raw(model.manifest.raw)
-        elif parts:
+            found = client.inspect_manifest(name) if remote else client.get(name).manifest
+            output.raw(found.raw)
+            return
+        model = client.inspect(name) if remote else client.get(name)
+        if parts:
             _show_part(settings, model, parts[0])
         elif settings.json:
             output.document(Description(model).document())
@@ -40,7 +44,15 @@ def command(settings: Settings, /, name: str, manifest: bool, **wanted: bool) ->
             Description(model).show()
 
 
-def _show_part(settings: Settings, model: Installed, part: str) -> None:
+def _client(settings: Settings, *, remote: bool) -> Client:
+    if not remote:
+        return open_client(settings)
+    from modelpm.cli.credentials import find_credentials  # noqa: PLC0415 - lazy: start-up time
+
+    return open_client(settings, credentials=find_credentials(settings))
+
+
+def _show_part(settings: Settings, model: Described, part: str) -> None:
     text: str = getattr(Description(model), part)()
     if settings.json:
         output.document({part: text or None})

@@ -1,0 +1,214 @@
+"""Looking at registries and deleting there: `tags`, and `show`, `list` and `rm` with `--remote`."""
+
+import json
+import re
+from pathlib import Path
+
+import build
+import pytest
+from artifact import OCI_MANIFEST
+from docker_registry import DockerRegistry, put
+from registry import Basic, Registry
+
+from tests.cli.conftest import Cli
+from tests.cli.terminal import Terminal, assert_harmless
+
+HEX = "a" * 64
+
+
+@pytest.fixture
+def offered(loopback: Registry) -> str:
+    """A repository with two models, a signature and a fallback index."""
+    for tag, artifact in (("v1", build.ollama()), ("v2", build.index())):
+        loopback.content.add("team/tiny", tag, artifact)
+    for tag in (f"sha256-{HEX}", f"sha256-{HEX}.sig"):
+        loopback.content.add("team/tiny", tag, build.oras_gguf())
+    return f"{loopback.host}/team/tiny"
+
+
+def test_tags_are_those_of_models(cli: Cli, offered: str) -> None:
+    assert cli("tags", offered).lines == ["v1", "v2"]
+    assert cli("tags", offered, "--json").json == ["v1", "v2"]
+    everything = [f"sha256-{HEX}", f"sha256-{HEX}.sig", "v1", "v2"]
+    assert sorted(cli("tags", offered, "--all").lines) == everything
+
+
+@pytest.mark.parametrize("end", [":v1", f"@sha256:{HEX}"])
+def test_tags_are_of_a_repository(cli: Cli, offered: str, end: str) -> None:
+    result = cli("tags", offered + end)
+    assert result.code == 2
+    assert "no tag and no digest" in result.errors
+
+
+def test_tags_of_what_is_not_there(cli: Cli, loopback: Registry) -> None:
+    assert cli("tags", f"{loopback.host}/team/none").code == 3
+
+
+def test_hostile_tags_do_not_reach_the_terminal(cli: Cli, offered: str, loopback: Registry) -> None:
+    body = json.dumps({"name": "team/tiny", "tags": ["v1", "\x1b[2J", "../x", "v2"]})
+    loopback.scenario = [{"path": "/tags/list", "body": body}]
+    assert cli("tags", offered).lines == ["v1", "v2"]
+
+
+def test_a_model_is_shown_without_its_weights(
+    cli: Cli, offered: str, loopback: Registry, home: Path
+) -> None:
+    result = cli("show", "--remote", f"{offered}:v1")
+    assert result.code == 0
+    assert "Parts" in result.output
+    assert "weights" in result.output
+    weights = max(loopback.content.blobs.items(), key=lambda item: len(item[1]))[0]
+    assert loopback.requests("GET", weights) == ()
+    assert not (home / "blobs").exists()
+    document = cli("show", "--remote", f"{offered}:v1", "--json").json
+    assert document["name"] == f"{offered}:v1"
+    assert document["digest"] == build.ollama().digest
+    assert (document["path"], document["flaws"]) == (None, [])
+    local = cli("pull", f"{offered}:v1")
+    assert local.code == 0
+    here = cli("show", f"{offered}:v1", "--json").json
+    for key in ("digest", "size", "parts", "system", "template", "parameters", "licenses"):
+        assert document[key] == here[key]
+
+
+@pytest.mark.parametrize("part", ["template", "system", "parameters", "license", "modelfile"])
+def test_one_thing_of_it_is_shown(cli: Cli, offered: str, part: str) -> None:
+    there = cli("show", "--remote", f"{offered}:v1", f"--{part}")
+    cli("pull", f"{offered}:v1")
+    assert there.output == cli("show", f"{offered}:v1", f"--{part}").output != ""
+
+
+def test_of_an_index_what_fits_is_shown_and_its_own_manifest(cli: Cli, offered: str) -> None:
+    document = cli("show", "--remote", f"{offered}:v2", "--json").json
+    assert document["digest"] == build.modelpack_raw().digest
+    assert cli("show", "--remote", f"{offered}:v2", "--manifest").raw == build.index().manifest
+    assert cli("show", "--remote", f"{offered}:v1", "--manifest").raw == build.ollama().manifest
+
+
+def test_what_is_no_model_is_told_but_its_manifest_is_shown(cli: Cli, loopback: Registry) -> None:
+    raw = b'{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"'
+    raw += b',"digest":"sha256:' + HEX.encode() + b'","size":2},"layers":[]}'
+    loopback.add_manifest("team/box", "latest", raw, OCI_MANIFEST)
+    name = f"{loopback.host}/team/box"
+    assert cli("show", "--remote", name).code == 9
+    assert cli("show", "--remote", name, "--manifest").raw == raw
+    assert cli("show", "--remote", f"{name}:none").code == 3
+
+
+def test_repositories_are_listed_where_the_registry_tells_them(
+    cli: Cli, docker_registry: DockerRegistry
+) -> None:
+    for name in ("catalog/one", "catalog/two", "catalog/deep/three"):
+        put(docker_registry.url, name, "latest", build.ollama())
+    host = docker_registry.host
+    every = cli("list", "--remote", host)
+    assert {f"{host}/catalog/{name}" for name in ("one", "two", "deep/three")} <= {*every.lines}
+    begun = cli("list", "--remote", host, "catalog/t").lines
+    assert begun == [f"{host}/catalog/two"]
+    assert cli("list", "--remote", host, "*/three", "--json").json == [f"{host}/catalog/deep/three"]
+
+
+def test_a_registry_without_a_catalog_says_so(cli: Cli, loopback: Registry) -> None:
+    loopback.scenario = [{"path": "/_catalog", "status": 404}]
+    result = cli("list", "--remote", loopback.host)
+    assert result.code in (3, 6)
+    assert loopback.host in result.errors
+
+
+def test_credentials_are_used(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with Registry(auth=Basic("user", "secret")) as registry:
+        registry.content.add("team/tiny", "v1", build.ollama())
+        name = f"{registry.host}/team/tiny"
+        assert cli("tags", name).code == 4
+        assert cli("show", "--remote", f"{name}:v1").code == 4
+        folder = tmp_path / "docker"
+        folder.mkdir()
+        entry = f'{{"auths": {{"{registry.host}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}'
+        (folder / "config.json").write_text(entry)
+        monkeypatch.setenv("DOCKER_CONFIG", str(folder))
+        assert cli("tags", name).lines == ["v1"]
+        assert cli("show", "--remote", f"{name}:v1").code == 0
+
+
+@pytest.fixture
+def deletable(docker_registry: DockerRegistry, request: pytest.FixtureRequest) -> str:
+    """A repository of its own with one model under v1 and latest, and another under v2."""
+    number = re.sub("[^a-z0-9]+", "-", request.node.name.lower()).strip("-")
+    for tag, artifact in (("v1", 0), ("latest", 0), ("v2", 1)):
+        made = (build.ollama(), build.oras_gguf())[artifact]
+        put(docker_registry.url, f"deleted/{number}", tag, made)
+    return f"{docker_registry.host}/deleted/{number}"
+
+
+def test_without_a_terminal_it_wants_a_yes(cli: Cli, deletable: str) -> None:
+    result = cli("rm", "--remote", f"{deletable}:v2")
+    assert result.code == 2
+    assert "--yes" in result.errors
+    assert len(cli("tags", deletable).lines) == 3
+
+
+def test_a_dry_run_deletes_nothing(cli: Cli, deletable: str) -> None:
+    result = cli("rm", "--remote", "--dry-run", f"{deletable}:v2")
+    assert result.code == 0
+    assert result.output.startswith(f"would delete {deletable}:v2 (")
+    digest = build.ollama().digest
+    pinned = cli("rm", "--remote", "--dry-run", "--json", f"{deletable}@{digest}").json
+    assert pinned["dry_run"] is True
+    (deleted,) = pinned["deleted"]
+    assert sorted(deleted["tags"]) == ["latest", "v1"]
+    assert len(cli("tags", deletable).lines) == 3
+
+
+def test_a_tag_goes_or_says_what_would_go_too(cli: Cli, deletable: str) -> None:
+    assert cli("rm", "--remote", "-y", f"{deletable}:v2").lines[0].startswith("deleted ")
+    assert sorted(cli("tags", deletable).lines) == ["latest", "v1"]
+    refused = cli("rm", "--remote", "-y", f"{deletable}:v1")
+    assert refused.code == 6
+    assert "latest" in refused.errors
+    assert "--force" in refused.errors
+    assert sorted(cli("tags", deletable).lines) == ["latest", "v1"]
+    forced = cli("rm", "--remote", "-y", "--force", "--json", f"{deletable}:v1").json
+    assert sorted(forced["deleted"][0]["tags"]) == ["latest", "v1"]
+    assert cli("tags", deletable).lines == []
+
+
+def test_what_went_with_another_is_not_asked_for_again(cli: Cli, deletable: str) -> None:
+    names = [f"{deletable}:{tag}" for tag in ("v1", "latest", "v2")]
+    result = cli("rm", "--remote", "-y", "--force", *names)
+    assert (result.code, len(result.lines)) == (0, 2)
+    assert cli("tags", deletable).lines == []
+
+
+def test_a_digest_goes_with_its_tags(cli: Cli, deletable: str) -> None:
+    digest = build.ollama().digest
+    result = cli("rm", "--remote", "-y", f"{deletable}@{digest}")
+    assert result.code == 0
+    assert "with its tags" in result.output
+    assert cli("tags", deletable).lines == ["v2"]
+    assert cli("rm", "--remote", "-y", f"{deletable}@{digest}").code == 3
+
+
+def test_all_names_are_found_before_one_is_deleted(cli: Cli, deletable: str) -> None:
+    assert cli("rm", "--remote", "-y", f"{deletable}:v2", f"{deletable}:none").code == 3
+    assert len(cli("tags", deletable).lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [("n\n", 130, 3), ("\x03", 130, 3), ("y\n", 0, 2)]
+)
+def test_on_a_terminal_it_asks(
+    cli: Cli, home: Path, deletable: str, answer: str, code: int, left: int
+) -> None:
+    with Terminal("rm", "--remote", f"{deletable}:v2") as terminal:
+        terminal.wait_for("Delete? [y/N]: ")
+        terminal.read_for(0.2)  # until it reads: before that readline loses an interrupt
+        terminal.press(answer)
+        assert terminal.wait() == code
+    assert "to be deleted, for everybody" in terminal.text
+    assert_harmless(terminal.text)
+    assert len(cli("tags", deletable).lines) == left
+
+
+@pytest.mark.parametrize("option", ["--yes", "--force"])
+def test_what_is_for_registries_is_not_for_names_here(cli: Cli, option: str) -> None:
+    assert cli("rm", option, "tiny").code == 2

@@ -1,0 +1,351 @@
+"""Referrers: listed in pages and filtered, noted under a tag where there is no API, and kept."""
+
+import json
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from registry import Registry, Uploads
+
+from modelpm.errors import RegistryError
+from modelpm.oci.descriptor import Descriptor, Digest
+from modelpm.oci.manifest import MAX_BYTES, MAX_ENTRIES, OCI_INDEX, OCI_MANIFEST
+from modelpm.registry.repository import Repository
+from tests.memory import Memory
+from tests.registry.conftest import NAME, QUICK, Bench
+from tests.registry.pushes import Guarded, Sent, push
+
+LAYERS = [("application/octet-stream", b"weights")]
+
+
+def fill(registry: Registry, tag: str | None = "latest", **members: Any) -> Digest:
+    return Digest.parse(registry.add_artifact(NAME, tag, LAYERS, **members))
+
+
+def endless(bench: Bench) -> Registry:
+    """A registry whose every page has another next one."""
+
+    class Endless(Registry):
+        def reply(self, request: Any) -> Any:
+            number = len(self.log)
+            answer = super().reply(request)
+            link = f'</v2/{NAME}/{request.path.split("/")[4]}/list?page={number}>; rel="next"'
+            return replace(answer, headers=(*answer.headers, ("Link", link)))
+
+    registry = bench.enter(Endless())
+    fill(registry, "v1")
+    return registry
+
+
+def subject_and_signature(registry: Registry) -> tuple[Descriptor, Digest]:
+    digest = fill(registry)
+    raw = registry.content.manifests[str(digest)][0]
+    subject = Descriptor(OCI_MANIFEST, digest, len(raw))
+    return subject, fill(registry, None, subject=subject.to_json(), artifactType="a/signature")
+
+
+def index(descriptors: Iterable[Descriptor]) -> bytes:
+    manifests = [desc.to_json() for desc in descriptors]
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    return json.dumps(document).encode()
+
+
+def test_referrers_come_from_the_api(bench: Bench) -> None:
+    registry = bench.registry()
+    subject, signature = subject_and_signature(registry)
+    found = list(bench.repository(registry).referrers(subject))
+    assert [(desc.digest, desc.artifact_type) for desc in found] == [(signature, "a/signature")]
+    assert len(registry.log) == 1
+
+
+OLD = [
+    {"has_referrers": False},
+    {"scenario": [{"path": "/referrers/", "status": 400}]},
+    {"scenario": [{"path": "/referrers/", "status": 405}]},
+    {
+        "scenario": [
+            {"path": "/referrers/", "body": "<html>", "headers": {"Content-Type": "text/html"}}
+        ]
+    },
+]
+
+
+@pytest.mark.parametrize("options", OLD)
+@pytest.mark.parametrize("tagged", [True, False])
+def test_an_old_registry_has_a_tag_instead(
+    bench: Bench, options: dict[str, Any], tagged: bool
+) -> None:
+    registry = bench.registry(**options)
+    subject, signature = subject_and_signature(registry)
+    size = len(registry.content.manifests[str(signature)][0])
+    listed = Descriptor(OCI_MANIFEST, signature, size, "a/signature")
+    if tagged:
+        tag = f"sha256-{subject.digest.hex}"
+        registry.add_manifest(NAME, tag, index([listed]), OCI_INDEX)
+    found = list(bench.repository(registry).referrers(subject))
+    assert found == ([listed] if tagged else [])
+
+
+def test_a_tag_that_is_no_index_is_an_error(bench: Bench) -> None:
+    registry = bench.registry(has_referrers=False)
+    subject, _ = subject_and_signature(registry)
+    fill(registry, f"sha256-{subject.digest.hex}")
+    with pytest.raises(RegistryError, match="is no index"):
+        list(bench.repository(registry).referrers(subject))
+
+
+BAD_REFERRERS: list[dict[str, Any]] = [
+    {"status": 403},
+    {"status": 500},
+    {"body": "{}"},
+    {"body": '{"schemaVersion": 2, "manifests": [{"size": -1}]}'},
+    {"endless": True},
+]
+
+
+@pytest.mark.parametrize("fault", BAD_REFERRERS)
+def test_a_bad_list_of_referrers_is_an_error(bench: Bench, fault: dict[str, Any]) -> None:
+    registry = bench.registry([{"path": "/referrers/", **fault}])
+    subject, _ = subject_and_signature(registry)
+    with pytest.raises(RegistryError):
+        list(bench.repository(registry).referrers(subject))
+
+
+def test_referrers_come_in_pages_up_to_a_bound(bench: Bench) -> None:
+    registry = endless(bench)
+    subject, _ = subject_and_signature(registry)
+    registry.scenario = [
+        {"path": "/list", "status": 200, "headers": {"Content-Type": OCI_INDEX}}
+        | {"body": index([subject]).decode()}
+    ]
+    repository = bench.repository(registry, limits=replace(QUICK, entries=3))
+    with pytest.raises(RegistryError, match="more than 3 referrers"):
+        list(repository.referrers(subject))
+
+
+def test_the_filter_is_asked_for_and_not_trusted(bench: Bench) -> None:
+    registry = bench.registry()
+    subject, signature = subject_and_signature(registry)
+    fill(registry, None, subject=subject.to_json(), artifactType="a/other+type")
+    repository = bench.repository(registry)
+    assert [desc.digest for desc in repository.referrers(subject, "a/signature")] == [signature]
+    assert registry.log[-1].path.endswith(f"/referrers/{subject.digest}?artifactType=a%2Fsignature")
+    assert len(list(repository.referrers(subject, "a/other+type"))) == 1
+    assert list(repository.referrers(subject, "a/none")) == []
+    every = index(repository.referrers(subject))
+    registry.scenario = [
+        {"path": "/referrers/", "body": every.decode(), "headers": {"OCI-Filters-Applied": None}}
+    ]
+    assert [desc.digest for desc in repository.referrers(subject, "a/signature")] == [signature]
+
+
+# Written
+
+
+def sign(repository: Repository, source: Memory, subject: Descriptor, content: bytes) -> Descriptor:
+    """Push what refers to the subject; its descriptor."""
+    signature = source.image(content, subject=subject)
+    for digest in source.content:
+        leaf = Descriptor("a/b", digest, len(source.content[digest]))
+        if digest not in (signature.digest, subject.digest):
+            repository.push(leaf, source)
+    repository.push(signature, source)
+    return signature
+
+
+def signed(
+    bench: Bench, registry: Registry, contents: Iterable[bytes]
+) -> tuple[Repository, Descriptor, list[Descriptor]]:
+    repository = bench.repository(registry)
+    source = Sent(b"weights")
+    push(source, repository, source.root, "tag")
+    memory = Memory()
+    found = [sign(repository, memory, source.root, content) for content in contents]
+    return repository, source.root, found
+
+
+def tag_of(subject: Descriptor) -> str:
+    return f"sha256-{subject.digest.hex}"
+
+
+def listed(registry: Registry, subject: Descriptor) -> dict[str, Any]:
+    digest = registry.content.tags[NAME][tag_of(subject)]
+    document: dict[str, Any] = json.loads(registry.content.manifests[digest][0])
+    return document
+
+
+def test_a_registry_with_the_api_needs_no_tag(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads())
+    repository, subject, signatures = signed(bench, registry, [b"one", b"two"])
+    assert list(registry.content.tags[NAME]) == ["tag"]
+    found = {desc.digest for desc in repository.referrers(subject)}
+    assert found == {desc.digest for desc in signatures}
+
+
+def test_a_registry_without_it_gets_the_tag(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    guarded = Guarded(registry)
+    repository, subject, signatures = signed(bench, registry, [b"one", b"two"])
+    document = listed(registry, subject)
+    assert document["mediaType"] == OCI_INDEX
+    assert [entry["digest"] for entry in document["manifests"]] == [
+        str(desc.digest) for desc in signatures
+    ]
+    assert document["manifests"][0]["artifactType"]
+    assert document["manifests"][0]["size"] == signatures[0].size
+    assert [desc.digest for desc in repository.referrers(subject)] == [
+        desc.digest for desc in signatures
+    ]
+    tags = {f"{NAME}:{tag}": digest for tag, digest in registry.content.tags[NAME].items()}
+    guarded.check(tags)
+
+
+def test_noting_it_twice_changes_nothing(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, _ = signed(bench, registry, [b"one"])
+    before = dict(registry.content.tags[NAME])
+    sign(repository, Memory(), subject, b"one")
+    assert registry.content.tags[NAME] == before
+
+
+def test_what_others_have_put_into_the_tag_stays(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, (first,) = signed(bench, registry, [b"one"])
+    document = listed(registry, subject)
+    foreign: dict[str, Any] = {
+        "mediaType": OCI_MANIFEST,
+        "digest": f"sha256:{'1' * 64}",
+        "size": 7,
+        "data": "e30=",
+        "x-other": {"a": [1, 2]},
+    }
+    document["manifests"].insert(0, foreign)
+    document["annotations"] = {"who": "another"}
+    registry.add_manifest(NAME, tag_of(subject), json.dumps(document).encode(), OCI_INDEX)
+    # What is foreign is not here; this registry takes it all the same.
+    registry.content.manifests[foreign["digest"]] = (b"{}", OCI_MANIFEST)
+    second = sign(repository, Memory(), subject, b"two")
+    now = listed(registry, subject)
+    assert now["annotations"] == {"who": "another"}
+    assert now["manifests"][0] == foreign
+    assert [entry["digest"] for entry in now["manifests"][1:]] == [
+        str(desc.digest) for desc in (first, second)
+    ]
+
+
+def test_a_deleted_referrer_is_taken_out_of_the_tag(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, (first, second) = signed(bench, registry, [b"one", b"two"])
+    repository.delete(str(first.digest))
+    assert [desc.digest for desc in repository.referrers(subject)] == [second.digest]
+    repository.delete(str(second.digest))
+    assert list(repository.referrers(subject)) == []
+    assert listed(registry, subject)["manifests"] == []
+
+
+def test_where_there_is_the_api_deleting_is_one_request(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads())
+    repository, subject, (first,) = signed(bench, registry, [b"one"])
+    repository.delete(str(first.digest))
+    assert list(repository.referrers(subject)) == []
+    assert list(registry.content.tags[NAME]) == ["tag"]
+
+
+def test_who_comes_in_between_is_not_lost(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tag is put by another between our reading and our reading again."""
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, (first,) = signed(bench, registry, [b"one"])
+    memory = Memory()
+    second = memory.image(b"two", subject=subject)
+    before = registry.content.tags[NAME][tag_of(subject)]
+    puts = 0
+    reply = registry.reply
+
+    def meddle(request: Any) -> Any:
+        nonlocal puts
+        answer = reply(request)
+        if request.method == "PUT" and tag_of(subject) in request.path:
+            puts += 1
+            if puts == 1:
+                registry.content.tags[NAME][tag_of(subject)] = before
+        return answer
+
+    monkeypatch.setattr(registry, "reply", meddle)
+    sign(repository, memory, subject, b"two")
+    assert puts == 2
+    assert {desc.digest for desc in repository.referrers(subject)} == {first.digest, second.digest}
+
+
+def test_a_tag_that_never_stays_is_told(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, _ = signed(bench, registry, [b"one"])
+    before = registry.content.manifests[registry.content.tags[NAME][tag_of(subject)]][0]
+    registry.scenario = [
+        {"method": "GET", "path": tag_of(subject), "body": before.decode()}
+        | {"headers": {"Docker-Content-Digest": None}}
+    ]
+    with pytest.raises(RegistryError, match=r"others change it again and again.*try again later"):
+        sign(repository, Memory(), subject, b"two")
+
+
+@pytest.mark.parametrize("how", ["entries", "bytes"])
+def test_a_tag_has_no_room_without_end(bench: Bench, how: str) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, _ = signed(bench, registry, [b"one"])
+    entry = listed(registry, subject)["manifests"][0]
+    count = MAX_ENTRIES if how == "entries" else 2
+    entries = [{**entry, "digest": f"sha256:{number:064x}"} for number in range(count)]
+    document: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": entries,
+    }
+    if how == "bytes":
+        document["annotations"] = {"filler": ""}
+        filler = "x" * (MAX_BYTES - len(json.dumps(document)))
+        document["annotations"] = {"filler": filler}
+    registry.add_manifest(NAME, tag_of(subject), json.dumps(document).encode(), OCI_INDEX)
+    puts = len(registry.requests("PUT", tag_of(subject)))
+    with pytest.raises(RegistryError, match="there is no room for more of them"):
+        sign(repository, Memory(), subject, b"two")
+    assert len(registry.requests("PUT", tag_of(subject))) == puts
+
+
+def test_a_tag_that_is_something_else_is_not_overwritten(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    repository, subject, _ = signed(bench, registry, [])
+    other = fill(registry, tag_of(subject))
+    with pytest.raises(RegistryError, match="is no index"):
+        sign(repository, Memory(), subject, b"one")
+    assert registry.content.tags[NAME][tag_of(subject)] == str(other)
+
+
+def test_twenty_writers_lose_little_and_say_so(bench: Bench) -> None:
+    registry = bench.registry(uploads=Uploads(), has_referrers=False)
+    _, subject, _ = signed(bench, registry, [])
+    told: list[bool] = []
+
+    def write(number: int) -> None:
+        repository = bench.repository(registry, sleep=None)
+        try:
+            sign(repository, Memory(), subject, b"%d" % number)
+            told.append(True)
+        except RegistryError:
+            told.append(False)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    entries = listed(registry, subject)["manifests"]
+    digests = [entry["digest"] for entry in entries]
+    assert len(set(digests)) == len(digests) >= 1
+    assert all(digest in registry.content.manifests for digest in digests)
+    assert len(told) == 20
+    # Once nobody else writes, whoever was lost or told so is noted by pushing again.
+    for number in range(20):
+        sign(bench.repository(registry), Memory(), subject, b"%d" % number)
+    assert len(listed(registry, subject)["manifests"]) == 20
