@@ -270,13 +270,18 @@ class Client:
         self.close()
 
     def _make(self, name: str, make: Callable[[Callable[[Descriptor], None]], None]) -> Installed:
-        """Have a manifest made, and point a name at it."""
+        """Have a manifest made, and point a name at it; what only the old one needed is deleted."""
         reference = self.reference(name)
         if reference.digest is not None:
             raise InvalidReferenceError(f"{name}: a new model gets a tag, not a digest")
+        old = self.store.find(reference.name)
         make(lambda desc: self.store.tag(desc, reference.name))
+        model = self.get(reference.name)
+        if old is not None and old.descriptor.digest != model.digest:
+            self._observe(Step("pruning"))
+            self._collect(old.descriptor)
         self._observe(Step("done", reference.name))
-        return self.get(reference.name)
+        return model
 
     def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""
