@@ -203,9 +203,20 @@ def test_a_model_may_be_made_anew_under_its_own_name(client: Client, folder: Pat
     assert make(client, folder, "FROM made\nSYSTEM b").model.system == "b"
 
 
+def test_what_only_the_old_one_needed_is_deleted(client: Client, folder: Path) -> None:
+    old = make(client, folder, "FROM tiny.gguf\nSYSTEM a")
+    make(client, folder, "FROM made\nSYSTEM b")
+    assert not client.garbage()
+    assert not client.store.exists(old.descriptor)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "sentence"),
     [
+        ("FROM ~nobody-at-all/x", NotFoundError, "line 1: ~nobody-at-all/x is no file"),
+        (f"FROM {'x' * 5000}", NotFoundError, "line 1: x+ is no file"),
+        ("FROM gone/m-00001-of-00002.gguf", NotFoundError, "is no file"),
+        ("FROM tiny.gguf\nDRAFT gone/m-00001-of-00002.gguf", ModelError, "line 2: reading"),
         ("FROM nothing.gguf", NotFoundError, "line 1: nothing.gguf is no file in .* no model"),
         ("\nFROM A/b/../c", NotFoundError, "line 2: .* is no file"),
         ("FROM note.txt", ModelError, "line 1: .* neither GGUF nor safetensors"),
@@ -616,6 +627,17 @@ def artifact(model: Installed) -> Artifact:
         with model._store.fetch(desc) as stream:
             blobs[str(desc.digest)] = stream.read()
     return Artifact(model.manifest.raw, model.manifest.media_type, blobs)
+
+
+def test_a_folder_that_may_not_be_looked_at_is_told(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ModelError, match=r"line 1: reading .*: Permission denied"):
+        make(client, folder, "FROM tiny.gguf")
 
 
 @pytest.mark.live

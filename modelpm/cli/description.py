@@ -102,7 +102,9 @@ class Description:
 
     def modelfile(self) -> str:
         """The model as a Modelfile."""
-        return modelfile.render(modelfile.describe(self.model.model, self.model.short_name))
+        part = f"#{self.model.part}" if self.model.part else ""
+        source = f"{self.model.short_name}{part}"
+        return modelfile.render(modelfile.describe(self.model.model, source))
 
     def facts(self) -> dict[str, object]:
         """What is known of the model itself, the weights' word before the config's."""

@@ -55,6 +55,8 @@ class _Told:
                 self._end()
             case Step("tagging"):
                 self._stage("writing manifest")
+            case Step("pruning"):
+                self._stage("removing any unused layers")
             case Step("done"):
                 self._stage("success")
 

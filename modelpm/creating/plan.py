@@ -3,6 +3,7 @@
 All that can be refused is refused here, before a file is hashed.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from modelpm.errors import InvalidReferenceError, ModelError, NotFoundError
 from modelpm.model import about, parameters, template
 from modelpm.model.about import MAX_CONFIG, About
 from modelpm.model.blueprint import Blueprint
-from modelpm.model.folder import Found, found_file, indexes, scan, small
+from modelpm.model.folder import Found, collect, found_file, indexes, small
 from modelpm.model.gguf import Header
 from modelpm.model.go_json import encode
 from modelpm.model.modelfile import Command, Modelfile, located
@@ -52,11 +53,9 @@ class Plan:
         self.about = self._judge()
 
     def _take(self, command: Command) -> None:
-        path = self._folder / Path(command.value).expanduser()
-        if path.is_dir():
-            self._add(scan(path))
-        elif os.path.lexists(path):
-            self._add(found_file(path))
+        path = self._path(command.value)
+        if os.path.lexists(path):
+            self._add(collect(path))
         else:
             if self.base is not None:
                 raise ModelError("a model can be made from one model only; the rest must be files")
@@ -68,9 +67,15 @@ class Plan:
                     f" here (try: modelpm pull {command.value})"
                 ) from error
 
+    def _path(self, value: str) -> Path:
+        """Where a path of the Modelfile leads; `~` is the user's folder, where there is one."""
+        with contextlib.suppress(RuntimeError):
+            return self._folder / Path(value).expanduser()
+        return self._folder / value
+
     def _take_companion(self, command: Command) -> None:
         role = Role(command.instruction.lower())
-        path = self._folder / Path(command.value).expanduser()
+        path = self._path(command.value)
         self.files = [found for found in self.files if found.role is not role]
         self._add([replace(found_file(path)[0], role=role)])
 

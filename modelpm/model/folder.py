@@ -40,6 +40,15 @@ class Found:
     size: int
 
 
+def collect(path: Path) -> tuple[Found, ...]:
+    """What a path leads to: a folder's files, or a file and its shards. Raises ModelError."""
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise ModelError(f"reading {path}: {error.strerror or error}") from error
+    return scan(path) if is_folder else found_file(path)
+
+
 def scan(folder: Path) -> tuple[Found, ...]:
     """The model's files below a folder, by name. Raises ModelError.
 
@@ -70,10 +79,17 @@ def found_file(path: Path) -> tuple[Found, ...]:
     paths = [path]
     if told is not None:
         name, _, total = told
-        there = {each.name for each in path.parent.iterdir()}
+        there = set(_listed(path.parent))
         shards = (shard_name(name, number, total) for number in range(1, total + 1))
         paths = [path.with_name(each) for each in shards if each in there]
     return tuple(map(_weights, paths))
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError as error:
+        raise ModelError(f"reading {folder}: {error.strerror or error}") from error
 
 
 def indexes(files: Iterable[Found]) -> dict[str, bytes]:

@@ -219,6 +219,23 @@ def test_once_the_source_is_gone_the_blob_is_sealed(source: Path, store: Store) 
     assert int(blob.stat().st_mtime) == SEAL
 
 
+class NotOurs(Files):
+    """Files of which some belong to another user: their times are not ours to set."""
+
+    def set_mtime(self, fd: int, path: Path, mtime: int, *, sync: bool) -> None:
+        pass
+
+
+def test_a_blob_that_cannot_be_sealed_is_noted(source: Path, root: Path) -> None:
+    store = Store(root, files=NotOurs())
+    desc = adopt(store, source)
+    blob = store.path(desc)
+    source.unlink()
+    assert not store._blobs.adopted.believes(desc.digest, blob.stat())
+    assert store.exists(desc)
+    assert store._blobs.adopted.believes(desc.digest, blob.stat())
+
+
 def test_a_touched_source_is_hashed_once_more_and_believed(source: Path, store: Store) -> None:
     desc = adopt(store, source)
     os.utime(source, (LONG_AGO + 5, LONG_AGO + 5))
