@@ -19,7 +19,7 @@ class Offered:
     Raises NotFoundError where an index has nothing for this machine, and what `fetch` raises.
     """
 
-    modified = ""
+    modified = part = ""
     path = None
     """Its weights are not here."""
 

@@ -30,6 +30,8 @@ class Described(Protocol):
 
     name: str
     short_name: str
+    part: str
+    """Which of several models in the artifact was asked for, if that was said."""
 
     @property
     def digest(self) -> Digest:
