@@ -6,7 +6,7 @@ from pathlib import Path
 
 import build
 import pytest
-from artifact import OCI_MANIFEST
+from artifact import described, image
 from docker_registry import DockerRegistry, put
 from registry import Basic, Registry
 
@@ -86,9 +86,9 @@ def test_of_an_index_what_fits_is_shown_and_its_own_manifest(cli: Cli, offered: 
 
 
 def test_what_is_no_model_is_told_but_its_manifest_is_shown(cli: Cli, loopback: Registry) -> None:
-    raw = b'{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"'
-    raw += b',"digest":"sha256:' + HEX.encode() + b'","size":2},"layers":[]}'
-    loopback.add_manifest("team/box", "latest", raw, OCI_MANIFEST)
+    box = image(described("application/vnd.oci.image.config.v1+json", b"{}"), [], [b"{}"])
+    loopback.add("team/box", "latest", box)
+    raw = box.manifest
     name = f"{loopback.host}/team/box"
     assert cli("show", "--remote", name).code == 9
     assert cli("show", "--remote", name, "--manifest").raw == raw

@@ -14,7 +14,9 @@ from docker_registry import DockerRegistry, put
 from gguf_writer import tiny_llama
 
 from modelpm.client import Client
+from modelpm.model.dialects import choose
 from modelpm.oci.descriptor import Digest
+from modelpm.oci.manifest import DOCKER_MANIFEST, Manifest
 from tests.live.conftest import Copy
 
 pytestmark = pytest.mark.live
@@ -52,7 +54,9 @@ def pushed(client: Client, docker_registry: DockerRegistry, request: pytest.Fixt
 
 ALL = pytest.mark.parametrize("pushed", build.LAYOUTS, indirect=True)
 OCI = pytest.mark.parametrize(
-    "pushed", [name for name in build.LAYOUTS if name != "ollama"], indirect=True
+    "pushed",
+    [name for name, make in build.LAYOUTS.items() if make().media_type != DOCKER_MANIFEST],
+    indirect=True,
 )
 """skopeo and oras pass over layers of Docker's media types, as Ollama's config is."""
 
@@ -61,11 +65,13 @@ def expected(name: str) -> dict[str, bytes]:
     """The manifest and the blobs that a pull of `pushed` has to bring, by digest."""
     artifact = build.LAYOUTS[name.rpartition("/")[2].partition(":")[0]]()
     document = json.loads(artifact.manifest)
+    digest, manifest = artifact.digest, artifact.manifest
     if "manifests" in document:
-        artifact = build.modelpack_raw()
-        document = json.loads(artifact.manifest)
+        digest = str(choose(Manifest.parse(manifest, artifact.media_type)).digest)
+        manifest = artifact.blobs[digest]
+        document = json.loads(manifest)
     digests = [document["config"]["digest"], *(layer["digest"] for layer in document["layers"])]
-    return {artifact.digest: artifact.manifest} | {each: artifact.blobs[each] for each in digests}
+    return {digest: manifest} | {each: artifact.blobs[each] for each in digests}
 
 
 @OCI
