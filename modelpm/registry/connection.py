@@ -22,6 +22,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 _NO_TLS = ("PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER")
 """OpenSSL's words for an answer in another protocol."""
 
+_HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What versions of Python make of a server that hangs up instead of answering."""
+
 
 class _Alarms:
     """Calls whoever is late, from one thread for all: a thread each would cost more than a request.
@@ -142,7 +145,7 @@ def speaks_tls(host: str, port: int, seconds: float) -> bool:
         except TimeoutError:
             return True
         except ssl.SSLError as error:
-            return not isinstance(error, ssl.SSLEOFError) and error.reason not in _NO_TLS
+            return not isinstance(error, _HUNG_UP) and error.reason not in _NO_TLS
         except OSError:
             return False
     return True
