@@ -94,8 +94,9 @@ class Removal:
 def push(
     model: Installed, store: Store, target: Repository, reference: Reference, observe: Observer
 ) -> Pushed:
-    """Bring an installed model to a registry; one request where the tag points at it already.
+    """Bring an installed model to a registry; a request a layer where all of it is there already.
 
+    Where the tag points at it the layers are asked for all the same: a registry may have lost one.
     Raises DigestMismatchError where the store's copy is damaged, and then no tag has changed.
     """
     root = model.descriptor
@@ -104,20 +105,17 @@ def push(
             f"pushing {model.name} to {reference.name}: its digest is {root.digest}"
         )
     observe(Step("resolving", reference.name))
-    leaves, size = _extent(_whole_graph(store, model))
-    if _is_there(target, reference, root):
-        observe(Step("present", reference.name))
-        copied = transfer.Copied(present=leaves)
-    else:
-        with model.held():
+    size = _size(_whole_graph(store, model))
+    is_there = _is_there(target, reference, root)
+    tag = None if is_there else _tagging(target, root, reference)
+    with model.held():
+        if not is_there:
             _require_whole(store, model)
-            try:
-                copied = transfer.copy(
-                    store, target, root, tag=_tagging(target, root, reference), observe=observe
-                )
-            except DigestMismatchError:
-                _require_whole(store, model, hashing=True)
-                raise
+        try:
+            copied = transfer.copy(store, target, root, tag=tag, observe=observe)
+        except (DigestMismatchError, NotFoundError) as error:
+            _require_whole(store, model, hashing=isinstance(error, DigestMismatchError))
+            raise
     observe(Step("done", reference.name))
     return Pushed(reference, root.digest, size, copied.moved, copied.present, copied.given)
 
@@ -142,20 +140,17 @@ def mirror(
             f"mirroring {reference.name} to {goal.name}: its digest is {root.digest}"
         )
     graph = list(walk(source, root, all_successors))
-    leaves, size = _extent(graph)
     is_there = _is_there(target, goal, root)
-    if is_there:
-        observe(Step("present", goal.name))
-        copied = transfer.Copied(present=leaves)
-    else:
-        copied = transfer.copy(source, target, root, observe=observe)
+    copied = transfer.copy(source, target, root, observe=observe)
     count = 0
     if with_referrers:
         count = _take_along(source, target, [desc for desc, _ in graph], observe)
     if not is_there:
         _tagging(target, root, goal)()
     observe(Step("done", goal.name))
-    return Pushed(goal, root.digest, size, copied.moved, copied.present, copied.given, count)
+    return Pushed(
+        goal, root.digest, _size(graph), copied.moved, copied.present, copied.given, count
+    )
 
 
 def visible(tags: Iterable[str]) -> list[str]:
@@ -252,22 +247,28 @@ def _leaves(graph: Iterable[tuple[Descriptor, Manifest]]) -> list[Descriptor]:
     return [leaf for leaf in found.values() if not is_manifest(leaf)]
 
 
-def _extent(graph: Iterable[tuple[Descriptor, Manifest]]) -> tuple[int, int]:
-    """How many leaves there are, and their bytes."""
-    leaves = _leaves(graph)
-    return len(leaves), sum(leaf.size for leaf in leaves)
+def _size(graph: Iterable[tuple[Descriptor, Manifest]]) -> int:
+    """Bytes of all leaves."""
+    return sum(leaf.size for leaf in _leaves(graph))
 
 
 def _take_along(
     source: Source, target: Target, subjects: Sequence[Descriptor], observe: Observer
 ) -> int:
     """Bring what refers to these manifests, by subject or by tag; how many manifests."""
-    found = list(_referrers(source, subjects))
+    listed = list(_referrers(source, subjects))
+    found = [desc for _, desc in listed]
     tagged = list(_attached(source, [*subjects, *found]))
     if found or tagged:
         observe(Step("referrers"))
-    for desc in found:
-        if not target.exists(desc):
+    # One that is there may yet not be listed: what noted it under a tag may have been killed.
+    referred = {subject.digest: subject for subject, _ in listed}
+    known = {
+        digest: {desc.digest for desc in target.referrers(subject)}
+        for digest, subject in referred.items()
+    }
+    for subject, desc in listed:
+        if desc.digest not in known[subject.digest] or not target.exists(desc):
             transfer.copy(source, target, desc, observe=observe)
     for desc, tag in tagged:
         reference = Reference("", "", tag)
@@ -277,13 +278,16 @@ def _take_along(
     return len(found) + len(tagged)
 
 
-def _referrers(source: Source, subjects: Iterable[Descriptor]) -> Iterator[Descriptor]:
-    """Each referrer of the subjects, and theirs, once; a subject before those that refer to it."""
+def _referrers(
+    source: Source, subjects: Iterable[Descriptor]
+) -> Iterator[tuple[Descriptor, Descriptor]]:
+    """Each referrer of the subjects, and theirs, once, after what it refers to."""
     todo = deque(subjects)
     seen = {desc.digest for desc in todo}
     count = 0
     while todo:
-        for desc in source.referrers(todo.popleft()):
+        subject = todo.popleft()
+        for desc in source.referrers(subject):
             if desc.digest in seen or not is_manifest(desc):
                 continue
             count += 1
@@ -293,7 +297,7 @@ def _referrers(source: Source, subjects: Iterable[Descriptor]) -> Iterator[Descr
                 )
             seen.add(desc.digest)
             todo.append(desc)
-            yield desc
+            yield subject, desc
 
 
 def _attached(source: Source, subjects: Iterable[Descriptor]) -> Iterator[tuple[Descriptor, str]]:

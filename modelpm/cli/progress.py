@@ -38,7 +38,6 @@ PULL = Telling(
 PUSH = Telling(
     {
         "resolving": ("retrieving manifest",),
-        "present": ("already there",),
         "tagging": ("writing manifest",),
         "done": ("success",),
     },

@@ -92,7 +92,10 @@ class Manifests:
         return digest, manifest
 
     def exists(self, digest: Digest) -> bool:
-        """Whether the registry says that it has a manifest."""
+        """Whether the registry says that it has a manifest, or has just shown it."""
+        with self._lock:
+            if digest in self._kept:
+                return True
         url, headers = self.url(str(digest)), {"Accept": ACCEPT}
         response = self._client.do_request(url, "HEAD", headers=headers)
         if response.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -135,6 +135,11 @@ def test_signatures_and_other_referrers_go_along(
     if is_taken:
         found = json.loads(manifest(other, name, fallback))["manifests"]
         assert [each["digest"] for each in found] == [signature.digest]
+        # As a mirror leaves it that is killed before it has listed what it brought.
+        empty = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": []}).encode()
+        put(other.url, name, fallback, Artifact(empty, INDEX, {}))
+        assert cli("mirror", source, f"{other.host}/{name}").code == 0
+        assert json.loads(manifest(other, name, fallback))["manifests"] == found
 
 
 def test_a_damaged_source_makes_no_tag(

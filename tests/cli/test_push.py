@@ -41,7 +41,9 @@ def test_a_push_in_a_pipe_is_a_line_a_layer(cli: Cli, maker: Maker, place: str) 
     other = cli("push", "tiny", f"{place}:v2").errors.splitlines()
     assert all(line.endswith(" (already there)") for line in other[1:-2])
     again = cli("push", "tiny", f"{place}:v1")
-    assert again.errors.splitlines() == ["retrieving manifest", "already there", "success"]
+    told = again.errors.splitlines()
+    assert (told[0], told[-1]) == ("retrieving manifest", "success")
+    assert all(line.endswith(" (already there)") for line in told[1:-2])
     assert again.lines == result.lines
     assert cli("push", "-q", "tiny", f"{place}:v1") == type(result)(0, result.raw, "")
 
