@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from modelpm.content import Observer, Packed, verify_digest, verify_size
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
@@ -17,6 +17,9 @@ from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.store.blobs import Blobs, Stored
 from modelpm.store.files import Files
 from modelpm.store.recipes import FILE, MAX_LITERALS, Made, Piece, Recipe, Recipes, length
+
+if TYPE_CHECKING:
+    import io
 
 
 class Contents(Blobs):
@@ -46,9 +49,13 @@ class Contents(Blobs):
 
     def verify(self, desc: Descriptor) -> None:
         """Read the whole blob, or make the whole layer. Raises as a blob's `verify`."""
-        made = self._made(desc.digest)
-        if made is None:
+        try:
             super().verify(desc)
+        except (NotFoundError, StoreError):
+            made = self._made(desc.digest)
+            if made is None:
+                raise
+        else:
             return
         with made:
             verify_size(desc, made.size)
@@ -57,14 +64,17 @@ class Contents(Blobs):
     @contextlib.contextmanager
     def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
         """Open the blob, or the layer as it is made. Unverified. Raises NotFoundError."""
-        made = self._made(desc.digest)
-        if made is None:
-            with super().fetch(desc, offset) as stream:
-                yield stream
-            return
-        with made:
-            made.seek(offset)
-            yield cast("BinaryIO", made)  # as far as it is used: read, seek and close
+        # First the blob: it may become a recipe at any moment, and never the other way round.
+        stream: io.RawIOBase | None
+        try:
+            stream = self._open(desc.digest)
+        except (NotFoundError, StoreError):
+            stream = self._made(desc.digest)
+            if stream is None:
+                raise
+        with stream:
+            stream.seek(offset)
+            yield cast("BinaryIO", stream)  # as far as it is used: read, seek and close
 
     def require_file(self, digest: Digest) -> None:
         """Raises StoreError for a layer that is here, but not as a file."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,8 @@ from modelpm.content import Packed, read
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.store import archives, recipes
+from modelpm.store.archives import Contents
+from modelpm.store.blobs import Blobs
 from modelpm.store.files import Files
 from modelpm.store.layout import Store
 from modelpm.store.recipes import FILE, Made, Piece, Recipe, Recipes
@@ -228,6 +231,31 @@ def test_a_second_copy_moves_nothing(store: Store, memory: Memory) -> None:
     copy(memory, store, store.resolve(NAME))
     asked = {digest for digest, _ in memory.fetched}
     assert asked <= {store.resolve(NAME).digest}
+
+
+@pytest.mark.parametrize("read_it", [lambda s, d: s.verify(d), lambda s, d: read(s, d, d.size)])
+def test_a_layer_that_becomes_its_files_while_it_is_asked_for_is_read(
+    read_it: Callable[[Store, Descriptor], object],
+    root: Path,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer = LAYER.put(Store(root, keep_layers=True), memory)
+    settled: list[Digest] = []
+
+    def open_late(self: Contents, digest: Digest) -> object:
+        if digest == layer.digest and not settled:
+            settled.append(digest)
+            Store(root).archives.settle(layer)
+            assert not self.path(digest).exists()
+        return open_blob(self, digest)
+
+    store = Store(root)
+    store.prepare()
+    open_blob = Blobs._open
+    monkeypatch.setattr(Contents, "_open", open_late)
+    read_it(store, layer)
+    assert settled
 
 
 def test_prune_takes_recipe_and_files_with_the_last_name(store: Store, memory: Memory) -> None:
