@@ -67,13 +67,15 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
     breaks the rules (`archive.members`), ContentError, and StoreError.
     """
     manifest = read_manifest(store, root)
-    for layer in {layer.digest: layer for layer in manifest.layers}.values():
-        if not is_packed(layer):
-            continue
-        if store.unpacked(layer) is None:
-            _unpack(store, layer, _folder(manifest), observe)
+    layers = {layer.digest: layer for layer in manifest.layers if is_packed(layer)}.values()
+    room = archive.unpacked_limit(sum(layer.size for layer in layers))
+    for layer in layers:
+        files = store.unpacked(layer)
+        if files is None:
+            files = _unpack(store, layer, _folder(manifest), room, observe)
         else:
             store.archives.settle(layer)
+        room -= sum(file.descriptor.size for file in files)
 
 
 def spare(source: Fetcher, store: Store, root: Descriptor) -> None:
@@ -111,12 +113,18 @@ def _folder(manifest: Manifest) -> str:
     return _MODELS if is_image else ""
 
 
-def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> None:
-    """Find the files, hash them, keep those that are not here, and note them all."""
+def _unpack(
+    store: Store, layer: Descriptor, below: str, room: int, observe: Observer
+) -> tuple[Packed, ...]:
+    """Find the files, hash them, keep those that are not here, and note them all.
+
+    `room` are the bytes that the model's other layers have left to this one.
+    """
     with store.fetch(layer) as stream:
         how = archive.packing(_head(stream))
     if how is None:
-        return
+        return ()
+    limit = layer.size if how == "tar" else min(archive.unpacked_limit(layer.size), max(0, room))
 
     @contextlib.contextmanager
     def opened() -> Iterator[BinaryIO]:
@@ -124,26 +132,26 @@ def _unpack(store: Store, layer: Descriptor, below: str, observe: Observer) -> N
             if how == "tar":
                 yield stream
             else:
-                yield cast("BinaryIO", archive.decompressed(stream, how, layer.size))
+                yield cast("BinaryIO", archive.decompressed(stream, how, limit))
 
-    limit = layer.size if how == "tar" else archive.unpacked_limit(layer.size)
     with opened() as stream:
         is_tar = archive.packing(_head(stream)) == "tar"
     if not is_tar and not layer.media_type.endswith(_ONE_FILE):
-        return
+        return ()
     observe(Step("unpacking", str(layer.digest), (layer,)))
     found = _survey(opened, limit, below, is_tar=is_tar)
     if found is None:
-        return
-    files = [file for _, file in found]
+        return ()
+    files = tuple(file for _, file in found)
     with store.hold([file.descriptor for file in files]):
         _take(store, opened, found)
         if not all(store.archives.file(file.descriptor.digest) for file in files):
-            return  # one is an archive that is itself kept as its files
+            return files  # one is an archive that is itself kept as its files
         if how == "tar":
             store.archives.split(layer, [(member.offset, file) for member, file in found])
         else:
             store.archives.note(layer, files)
+    return files
 
 
 def _survey(

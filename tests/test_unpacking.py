@@ -395,6 +395,20 @@ def test_a_bomb_writes_nothing(
         bring(store, memory, memory.leaf(cut, WEIGHT + "tar+zstd"))
 
 
+def test_many_small_bombs_are_no_more_than_one(
+    store: Store, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SMALL", 5_000_000)
+    files = [b"%02d" % number + bytes(2_000_000) for number in range(8)]
+    bombs = [squeezed(tar(entry("zeros", content)))["tar+zstd"] for content in files]
+    layers = [memory.leaf(bomb, WEIGHT + "tar+zstd") for bomb in bombs]
+    for _ in range(2):  # what a first attempt kept counts for the next one
+        with pytest.raises(ModelError, match="claims"):
+            bring(store, memory, *layers)
+        assert len(digests(files) & blobs(store)) == 2
+    assert store.entries() == []
+
+
 def test_an_archive_whose_bytes_change_is_not_believed(store: Store, memory: Memory) -> None:
     """A compressed stream is read twice; what differs the second time is refused."""
     layer = memory.leaf(squeezed(PLAIN)["tar+zstd"], WEIGHT + "tar+zstd")

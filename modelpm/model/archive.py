@@ -80,13 +80,12 @@ def packing(head: bytes) -> str | None:
 
 
 def unpacked_limit(packed_size: int) -> int:
-    """Bytes that a compressed layer of this size may unpack to."""
+    """Bytes that a compressed layer of this size, or all of one model, may unpack to."""
     return max(SMALL, MAX_RATIO * packed_size)
 
 
-def decompressed(stream: BinaryIO, how: str, packed_size: int) -> "Decompressed":
+def decompressed(stream: BinaryIO, how: str, limit: int) -> "Decompressed":
     """The bytes of a `gzip` or `zstd` stream. Reading raises ModelError: damaged, or too many."""
-    limit = unpacked_limit(packed_size)
     if how == "gzip":
         return Decompressed(GzipFile(fileobj=stream, mode="rb").read, limit)
     import zstandard  # noqa: PLC0415 - lazy: start-up time

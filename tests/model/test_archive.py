@@ -325,7 +325,9 @@ SQUEEZE: dict[str, Callable[[bytes], bytes]] = {"gzip": squeeze_gzip, "zstd": sq
 
 
 def plain(packed: bytes, how: str, size: int | None = None) -> bytes:
-    stream = decompressed(io.BytesIO(packed), how, len(packed) if size is None else size)
+    stream = decompressed(
+        io.BytesIO(packed), how, archive.unpacked_limit(len(packed) if size is None else size)
+    )
     content = b""
     while chunk := stream.read(2**16):
         content += chunk
@@ -343,7 +345,7 @@ def test_compressed_streams_are_read(how: str) -> None:
     assert plain(packed, how) == content
     in_two = SQUEEZE[how](content[:1_000]) + SQUEEZE[how](content[1_000:])
     assert plain(in_two, how) == content
-    stream = decompressed(io.BytesIO(packed), how, len(packed))
+    stream = decompressed(io.BytesIO(packed), how, archive.unpacked_limit(len(packed)))
     got = list(members(cast("BinaryIO", stream), archive.unpacked_limit(len(packed))))
     assert [(member.name, member.size) for member in got] == [("a", 300_000), ("b", 1)]
 
@@ -369,7 +371,7 @@ def test_damage_is_a_model_error(how: str, flaw: str) -> None:
 def test_a_bomb_ends_at_the_limit(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "SMALL", 10_000)
     packed = SQUEEZE[how](bytes(20_000_000))
-    stream = decompressed(io.BytesIO(packed), how, len(packed))
+    stream = decompressed(io.BytesIO(packed), how, archive.unpacked_limit(len(packed)))
     tracemalloc.start()
     with pytest.raises(ModelError, match="unpacks to more than"):
         list(iter(lambda: stream.read(2**20)[:1], b""))
