@@ -68,8 +68,11 @@ def find(program: str, folder: Path) -> tuple[Found, ...]:
     """
     known = PROGRAMS[program]
     for below in _BELOW:
-        if known.is_place(folder / below):
-            return tuple(sorted(known.models(folder / below), key=lambda found: found.name))
+        try:
+            if known.is_place(folder / below):
+                return tuple(sorted(known.models(folder / below), key=lambda found: found.name))
+        except OSError as error:
+            raise StoreError(f"reading {folder}: {error.strerror or error}") from error
     raise NotFoundError(f"{folder} holds no models of {known.title} (try: --from DIR)")
 
 

@@ -1,5 +1,6 @@
 """`modelpm import`: what is listed, what is taken in, and where it looks."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from gguf_writer import tiny_llama
 from ollama_artifacts import Recipe, artifact
 
+from modelpm.cli.commands import import_
 from modelpm.cli.places import PROGRAMS, places
 from modelpm.oci.descriptor import Digest
 from tests.cli.conftest import Cli
@@ -90,6 +92,29 @@ def test_what_is_not_there_and_what_is_not_meant(cli: Cli, tmp_path: Path, home:
     ):
         assert cli("import", *arguments).code == code, arguments
     assert not home.exists()
+
+
+def test_a_place_that_is_closed_does_not_hide_another(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ollama's service keeps its models where only its own user may look."""
+    mine = ollama(tmp_path / "o", {f"{LIBRARY}/tiny/latest": build.LAYOUTS["ollama"]()})
+    is_dir = Path.is_dir
+
+    def closed(path: Path) -> bool:
+        if path.is_relative_to("/closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", closed)
+    monkeypatch.setattr(import_, "places", lambda _program: [mine, Path("/closed/models")])
+    result = cli("import", "ollama")
+    assert (result.code, result.lines[1].split()[0]) == (0, "tiny:latest")
+    assert "reading /closed/models: Permission denied" in result.errors
+    monkeypatch.setattr(import_, "places", lambda _program: [tmp_path, Path("/closed/models")])
+    result = cli("import", "ollama")
+    assert result.code == 7
+    assert "reading /closed/models: Permission denied" in result.errors
 
 
 def test_hugging_face_and_lm_studio(

@@ -13,7 +13,7 @@ from modelpm.cli.hashing import hashing
 from modelpm.cli.options import Settings, settings_of, verb
 from modelpm.cli.places import PROGRAMS, places
 from modelpm.client import Client
-from modelpm.errors import ModelPMError, NotFoundError
+from modelpm.errors import ModelPMError, NotFoundError, StoreError
 
 if TYPE_CHECKING:
     from modelpm.foreign.found import Found
@@ -95,14 +95,19 @@ def _found(client: Client, program: str, folder: str | None) -> "tuple[Found, ..
     if folder is not None:
         return client.foreign(program, folder)
     found: list[Found] = []
-    failure: NotFoundError | None = None
+    missing: list[NotFoundError] = []
+    closed: list[StoreError] = []
     for place in places(program):
         try:
             found += client.foreign(program, place)
         except NotFoundError as error:
-            failure = failure or error
-    if failure is not None and not found:
-        raise failure
+            missing.append(error)
+        except StoreError as error:  # the place of a service may be that service's alone
+            closed.append(error)
+    if not found and (closed or missing):
+        raise (*closed, *missing)[0]
+    for failure in closed:
+        output.note(f"Warning: {failure}")
     return tuple(found)
 
 
