@@ -1,6 +1,5 @@
 """How a command gets its client from its settings, and a shell the names to complete."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,6 @@ from modelpm.client import Client
 from modelpm.content import Observer, ignore
 from modelpm.errors import ModelPMError
 from modelpm.oci.reference import DEFAULT_REGISTRY
-from modelpm.registry.hosts import Hosts, HostSettings
 
 if TYPE_CHECKING:
     from modelpm.registry.credentials import CredentialSource
@@ -34,12 +32,6 @@ def open_client(
         limits=limits,
         observe=observe,
     )
-
-
-def _hosts(settings: Settings) -> Hosts:
-    default = HostSettings(ca_file=settings.ca_file)
-    plain = {host.lower(): replace(default, plain_http=True) for host in settings.plain_http}
-    return Hosts(default, plain)
 
 
 class InstalledName(click.types.StringParamType):

@@ -9,7 +9,7 @@ import click
 
 from modelpm.cli.options import Settings, default_path
 from modelpm.registry.authfile import AuthFile, AuthText, key_of
-from modelpm.registry.credentials import Credential, Given
+from modelpm.registry.credentials import Credential, Given, is_header_safe
 from modelpm.registry.keychain import Keychain, Place
 from modelpm.registry.secret_file import SecretFile
 
@@ -33,6 +33,9 @@ def find_credentials(settings: Settings) -> Keychain:
 def _environment() -> Iterator[Place]:
     """What the environment holds itself."""
     host, username, password = (os.environ.get(name, "") for name in _ACCOUNT)
+    if not is_header_safe(username + password):
+        why = "there is a control character in one of them, such as a line's end, or no text"
+        raise click.UsageError(f"{_ACCOUNT[1]}, {_ACCOUNT[2]}: {why}")
     if host and username and password:
         yield Given(key_of(host), Credential.of(username, password), _ACCOUNT[1])
     elif username or password:

@@ -382,4 +382,4 @@ def _document(body: bytes) -> dict[str, object]:
 def _lifetime(expires_in: object) -> float:
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         return _DEFAULT_LIFETIME
-    return min(float(expires_in), _MAX_LIFETIME) if expires_in > 0 else _DEFAULT_LIFETIME
+    return float(min(expires_in, _MAX_LIFETIME)) if expires_in > 0 else _DEFAULT_LIFETIME

@@ -246,7 +246,7 @@ class _Document:
         if texts["auth"]:
             username, secret = self._decoded(key, str(texts["auth"]))
         if not is_header_safe("".join(map(str, (username, secret, *texts.values())))):
-            raise self._bad(key, "there is a control character in it")
+            raise self._bad(key, "there is a control character in it, or no text")
         if texts["registrytoken"]:
             return Credential(username, str(texts["registrytoken"]), Kind.REGISTRY_TOKEN)
         if texts["identitytoken"]:

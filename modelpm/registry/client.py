@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -50,14 +50,14 @@ logging.getLogger("oras").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One request; `seconds` may pass without a byte of its answer."""
+    """One request; `seconds` may pass without a byte of its answer. There may be secrets in it."""
 
     method: str
-    url: str
-    headers: Mapping[str, str]
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
     seconds: float
-    data: Any = None
-    json: Any = None
+    data: Any = field(default=None, repr=False)
+    json: Any = field(default=None, repr=False)
 
 
 class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has no types

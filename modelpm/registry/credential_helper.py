@@ -57,7 +57,7 @@ class Helper:
             )
         if not is_header_safe(username + secret):
             raise AuthenticationError(
-                f"{task}: {self.program} gave a secret with a control character"
+                f"{task}: {self.program} gave a secret with a control character, or no text"
             )
         return Credential.of(username, secret)
 

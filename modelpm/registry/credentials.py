@@ -100,5 +100,8 @@ class Anonymous:
 
 
 def is_header_safe(text: str) -> bool:
-    """Whether a name or secret can be sent: without control characters."""
-    return all(char >= " " and char != "\x7f" for char in text)
+    """Whether a name or secret can be sent: without control characters, and all of it text.
+
+    JSON and the environment may hold halves of characters, which have no bytes.
+    """
+    return not any(char < " " or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in text)

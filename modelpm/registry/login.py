@@ -14,6 +14,9 @@ from modelpm.registry.client import RegistryClient, is_success
 from modelpm.registry.credentials import Credential, Kind, is_header_safe
 from modelpm.registry.url import Origin
 
+_NOT_OF_IT = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS)
+"""What does not tell whether a registry is there: a proxy's word, and a wish to be left alone."""
+
 
 class Person(Protocol):
     """Who logs in."""
@@ -124,7 +127,7 @@ def _realm(client: RegistryClient) -> Origin | None:
         raise RegistryError(f"{task}: it sends us to {Origin.of(response.url)}; no registry does")
     if is_success(response):
         return None
-    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status in _NOT_OF_IT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         client.check(response)
     if status != HTTPStatus.UNAUTHORIZED:
         raise RegistryError(f"{task}: it answers {status}, as no registry does", status=status)

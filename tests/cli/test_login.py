@@ -162,6 +162,7 @@ USAGE = [
     (("reg", *STDIN), "'reg' is no host"),
     (("reg.io/team", *STDIN), "is no host"),
     (("reg io", *STDIN), "is no host"),
+    ((f"https://alice:{SECRET}@reg.io", *STDIN), "'reg.io' is no host"),
     (("http://reg.io", *STDIN), "is no host"),
     (("", *STDIN), "is no host"),
 ]
@@ -348,6 +349,20 @@ def test_half_an_account_is_a_mistake(
     done = cli("pull", f"{locked.host}/{NAME}")
     assert done.code == 2
     assert "all of them are needed, or none" in done.errors
+    assert SECRET not in done.errors
+    assert locked.log == ()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\udcff"])
+def test_an_account_that_cannot_be_sent_is_a_mistake(
+    cli: Cli, locked: Registry, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELPM_REGISTRY", locked.host)
+    monkeypatch.setenv("MODELPM_USERNAME", "alice")
+    monkeypatch.setenv("MODELPM_PASSWORD", SECRET + end)
+    done = cli("pull", f"{locked.host}/{NAME}")
+    assert done.code == 2
+    assert "MODELPM_USERNAME, MODELPM_PASSWORD: there is a control character" in done.errors
     assert SECRET not in done.errors
     assert locked.log == ()
 

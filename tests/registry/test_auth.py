@@ -197,6 +197,7 @@ LIFETIMES: list[tuple[dict[str, object], float]] = [
     ({"expires_in": "90"}, 60),
     ({"expires_in": True}, 60),
     ({"expires_in": 10**30}, 86_400),
+    ({"expires_in": 10**400}, 86_400),
     ({"expires_in": 90.5}, 90.5),
 ]
 

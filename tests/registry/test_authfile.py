@@ -77,6 +77,8 @@ BAD_ENTRIES: list[tuple[dict[str, object], str]] = [
     ({"auth": encoded(f":{SECRET}")}, "name is empty"),
     ({"auth": encoded(f"alice:a\0{SECRET}")}, "control character"),
     ({"auth": encoded(f"alice\r\nX: {SECRET}:x")}, "control character"),
+    ({"username": "alice", "password": f"\ud83d{SECRET}"}, "or no text"),
+    ({"identitytoken": f"\ud83d{SECRET}"}, "or no text"),
     ({"auth": 7}, "not a string"),
     ({"username": ["alice"], "password": SECRET}, "not a string"),
     ({"password": SECRET}, "name is empty"),

@@ -15,6 +15,7 @@ from registry import Basic, Bearer, Content, Registry
 
 from modelpm.content import read_manifest
 from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, RegistryError
+from modelpm.registry.client import _Call
 from modelpm.registry.credentials import Credential
 from modelpm.registry.repository import Repository
 from tests.registry.conftest import NAME, QUICK, Always, Bench
@@ -695,3 +696,10 @@ def test_a_registry_that_serves_anybody_is_not_told_who_asks(bench: Bench) -> No
     registry = bench.registry()
     fill(registry)
     assert pull(bench.repository(registry, credentials=Reluctant())) == BLOB
+
+
+def test_a_request_does_not_show_its_secrets() -> None:
+    sent = {"Authorization": "Basic s3cret"}
+    call = _Call("POST", "https://reg.io/token?sig=s3cret", sent, 1.0, {"refresh_token": "s3cret"})
+    assert "POST" in repr(call)
+    assert "s3cret" not in repr(call)

@@ -41,6 +41,7 @@ BAD_HELPERS = [
     (says(7, SECRET), "did not answer"),
     (says("alice", "a" * 99_999), "did not answer"),
     (says("alice", f"a\n{SECRET}"), "control character"),
+    (says("alice", f"\ud83d{SECRET}"), "or no text"),
 ]
 
 

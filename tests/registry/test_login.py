@@ -184,6 +184,7 @@ STRANGE: list[tuple[dict[str, object], type[ModelPMError], str]] = [
     ({"status": 501}, RegistryError, ": 501 "),
     ({"status": 503}, RegistryError, ": 503 "),
     ({"status": 429}, RegistryError, ": 429 "),
+    ({"status": 407}, RegistryError, "(try: HTTP_PROXY=http://USER:PASSWORD@PROXY:PORT)"),
     ({"challenge": "Negotiate, NTLM"}, AuthenticationError, "it asks for negotiate, ntlm, and we"),
     ({"status": 401}, AuthenticationError, "it asks for nothing, and we"),
     ({"challenge": "Bearer service=x"}, AuthenticationError, "it asks for bearer, and we"),

@@ -9,9 +9,9 @@ import click
 from modelpm.cli import output
 from modelpm.cli.clients import open_client
 from modelpm.cli.credentials import find_credentials
+from modelpm.cli.network import host_name
 from modelpm.cli.options import Settings, verb
-from modelpm.errors import InvalidReferenceError, RegistryError
-from modelpm.oci.reference import Reference
+from modelpm.errors import RegistryError
 from modelpm.registry.credentials import Credential, Kind
 from modelpm.registry.keychain import Keychain
 from modelpm.registry.login import Login
@@ -34,12 +34,10 @@ def host_of(_context: click.Context, _parameter: click.Parameter, value: str) ->
     """The host of a registry as people type it, as a Reference has it."""
     bare = value.removeprefix("https://").rstrip("/")
     try:
-        host = Reference.parse(f"{bare}/any").registry
-        if "/" in bare or not (bare == "localhost" or {".", ":"} & set(bare)):
-            raise InvalidReferenceError(bare)
-    except InvalidReferenceError:
-        raise click.BadParameter(f"{value!r} is no host, as ghcr.io or localhost:5000 is") from None
-    return host
+        return host_name(bare)
+    except ValueError:
+        shown = value.rpartition("@")[2]  # before it stands what may be a password
+        raise click.BadParameter(f"{shown!r} is no host, as ghcr.io or localhost:5000 is") from None
 
 
 def _origins(
