@@ -46,6 +46,9 @@ _FAILURES = 32
 _SECONDS_A_BYTE = 1 / 2**25
 """What a registry gets to put a blob in its place: it may copy it, and hash it."""
 
+_MANGLED = frozenset({"DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID"})
+"""What a registry says of an upload that is not what was sent: the bytes were right."""
+
 _PATIENCE = 3
 """Sessions lost with all they had before a registry of the docker kind gets pieces."""
 
@@ -86,7 +89,7 @@ class Upload:
         self._takes_pieces = self._quirks.pieces
         self._piece: int | None = None
         self._best = self._failures = self._lost = 0
-        self._was_resumed = False
+        self._was_resumed = self._was_mangled = False
         most = self._quirks.most_at_once
         if most is not None and desc.size > most:
             self._piece = self._fitting(_FIRST_PIECE)
@@ -210,10 +213,16 @@ class Upload:
         elif status == HTTPStatus.BAD_REQUEST and is_last and self._was_resumed:
             self._was_resumed = False
             self._lose("what the registry had from before was not the beginning of this blob")
+        elif is_last and not self._was_mangled and self._refusal(response) in _MANGLED:
+            self._was_mangled = True
+            self._lose("what the registry got is not what was sent: others may write there too")
         else:
             self._session.done()
             self._client.check(response, self._session.task)
         return False
+
+    def _refusal(self, response: Any) -> str:
+        return self._client.auth.read_refusal(response.content).code
 
     def _finish(self, response: Any) -> None:
         """Raises RegistryError where the registry has something else now, as far as it tells."""

@@ -70,6 +70,8 @@ class UploadSession:
         self.url = noted
         if noted and self.ask():
             return True
+        # Left alone: where it is not gone, another process may be about to fill it.
+        self.url = ""
         self._forget()
         return False
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import random
 import threading
 import time
@@ -571,6 +572,31 @@ def test_a_noted_session_that_is_gone_or_strange_costs_nothing(bench: Bench, url
     repository(bench, registry, notes=notes).push(DESC, Bytes())
     assert registry.content.blobs[str(DESC.digest)] == CONTENT
     assert notes.uploads == {}
+
+
+def test_a_noted_session_that_has_nothing_is_left_to_whoever_fills_it(bench: Bench) -> None:
+    registry = writable(bench)
+    assert registry.uploads is not None
+    registry.uploads.sessions["7"] = bytearray()
+    notes = Memo()
+    key = f"{registry.host}/{NAME}@{DESC.digest}"
+    notes.uploads[key] = f"{registry.url}/v2/{NAME}/blobs/uploads/7"
+    repository(bench, registry, notes=notes).push(DESC, Bytes())
+    assert requests(registry) == ["HEAD", "GET", "POST", "PUT"]
+    assert registry.uploads.sessions == {"7": bytearray()}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_others_have_written_into_is_sent_anew_once(bench: Bench, times: int) -> None:
+    refusal = json.dumps({"errors": [{"code": "DIGEST_INVALID"}]})
+    registry = writable(bench, [{**PUT, "times": times, "status": 400, "body": refusal}])
+    if times == 1:
+        repository(bench, registry).push(DESC, Bytes())
+        assert registry.content.blobs[str(DESC.digest)] == CONTENT
+    else:
+        with pytest.raises(RegistryError, match="DIGEST_INVALID"):
+            repository(bench, registry).push(DESC, Bytes())
+    assert len(registry.requests("PUT")) == 2
 
 
 def test_what_was_there_from_another_file_is_sent_anew(bench: Bench) -> None:
