@@ -29,6 +29,7 @@ from modelpm.errors import (
 )
 from modelpm.model import archive
 from modelpm.model.archive import Member
+from modelpm.model.parts import MAX_PARTS
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
 from modelpm.store.layout import Store
@@ -69,6 +70,7 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
     manifest = read_manifest(store, root)
     layers = {layer.digest: layer for layer in manifest.layers if is_packed(layer)}.values()
     room = archive.unpacked_limit(sum(layer.size for layer in layers))
+    count = 0
     for layer in layers:
         files = store.unpacked(layer)
         if files is None:
@@ -76,6 +78,9 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
         else:
             store.archives.settle(layer)
         room -= sum(file.descriptor.size for file in files)
+        count += len(files)
+        if count > MAX_PARTS:
+            raise ModelError(f"the archives of {root.digest} have more than {MAX_PARTS:,} files")
 
 
 def spare(source: Fetcher, store: Store, root: Descriptor) -> None:

@@ -409,6 +409,23 @@ def test_many_small_bombs_are_no_more_than_one(
     assert store.entries() == []
 
 
+def test_files_without_number_are_not_written(
+    store: Store, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpacking, "MAX_PARTS", 4)
+    files = [b"%d" % number for number in range(12)]
+    layers = [
+        memory.leaf(
+            tar(*(entry(f"{at}", files[at]) for at in range(start, start + 3))), WEIGHT + "tar"
+        )
+        for start in range(0, 12, 3)
+    ]
+    with pytest.raises(ModelError, match="more than 4 files"):
+        bring(store, memory, *layers)
+    assert len(digests(files) & blobs(store)) == 6
+    assert store.entries() == []
+
+
 def test_an_archive_whose_bytes_change_is_not_believed(store: Store, memory: Memory) -> None:
     """A compressed stream is read twice; what differs the second time is refused."""
     layer = memory.leaf(squeezed(PLAIN)["tar+zstd"], WEIGHT + "tar+zstd")
