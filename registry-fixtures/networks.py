@@ -307,7 +307,7 @@ class CompanyProxy:
             self._join(client, server)
 
     def _refusal(self, asked: Forwarded) -> bytes:
-        if asked.headers.get("proxy-authorization", "") != self._wanted:
+        if self._wanted and asked.headers.get("proxy-authorization", "") != self._wanted:
             status = b"407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x"
         elif self._refuses:
             status = b"403 Forbidden"

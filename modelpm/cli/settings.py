@@ -66,6 +66,8 @@ def _hosts(path: Path, tables: object) -> dict[str, HostSettings]:
             raise click.UsageError(
                 f"{path}: {where}: {name!r} is no host, as ghcr.io or localhost:5000 is"
             ) from None
+        if host in found:
+            raise click.UsageError(f"{path}: {where}: {host} has a table already")
         found[host] = _host(path, where, table)
     return found
 
@@ -92,15 +94,20 @@ def _flag(value: object) -> bool:
 
 
 def _file(value: object) -> str:
-    if not isinstance(value, str):
-        raise click.UsageError("is a string")
-    return str(_at_home(Path(value)))
+    if not _is_string(value):
+        raise click.UsageError("is a string, without NUL")
+    return str(_at_home(Path(str(value))))
 
 
 def _strings(value: object) -> list[str]:
-    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-        raise click.UsageError("is a list of strings")
+    if not (isinstance(value, list) and all(map(_is_string, value))):
+        raise click.UsageError("is a list of strings, without NUL")
     return value
+
+
+def _is_string(value: object) -> bool:
+    """Whether a value is what a command line could say: there is no NUL in it."""
+    return isinstance(value, str) and "\0" not in value
 
 
 def _origins(value: object) -> frozenset[str]:
@@ -174,6 +181,6 @@ def _flaw(option: click.Option, value: object) -> str:
         # Whether the number will do is for click to tell.
         return "" if type(value) is int else "is a whole number"
     if option.multiple:
-        is_list = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return "" if is_list else "is a list of strings"
-    return "" if isinstance(value, str) else "is a string"
+        is_list = isinstance(value, list) and all(map(_is_string, value))
+        return "" if is_list else "is a list of strings, without NUL"
+    return "" if _is_string(value) else "is a string, without NUL"

@@ -39,6 +39,7 @@ def patience(limits: Limits) -> Limits:
         connect=min(limits.connect, 3.0),
         no_progress=min(limits.no_progress, 10.0),
         token=min(limits.token, 10.0),
+        document=min(limits.document, 10.0),
         attempts=min(limits.attempts, 2),
         retry_after_max=min(limits.retry_after_max, 1.0),
         slow_rate=max(limits.slow_rate, 16 * 2**10),

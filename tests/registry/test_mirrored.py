@@ -308,6 +308,7 @@ def test_a_mirror_that_cannot_have_such_a_name_is_left_out(bench: Bench) -> None
 def test_a_mirror_is_waited_for_less() -> None:
     less = patience(Limits())
     assert (less.connect, less.no_progress, less.attempts, less.retry_after_max) == (3, 10, 2, 1)
+    assert (less.token, less.document) == (10, 10)
     assert patience(less) == less
     assert patience(QUICK).connect == 3
 

@@ -1,5 +1,6 @@
 """What goes through a proxy and what does not, and who is shown which certificate: on the wire."""
 
+import base64
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -86,6 +87,26 @@ def test_a_proxy_gets_its_own_secret_and_the_registry_its_own(
         assert not any("authorization" in asked.headers for asked in proxy.log)
     told = caplog.text + repr(caplog.records)
     assert "s3cret" not in told
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("m%D0%B6:p%40ss%2F", "m\u0436:p@ss/".encode()),
+        ("m\u0436:\u0436", "m\u0436:\u0436".encode()),
+        ("m%E9:x", b"m\xe9:x"),
+        ("me:a:b", b"me:a:b"),
+        ("me", b"me:"),
+    ],
+)
+def test_a_proxys_user_and_password_may_be_of_any_letters(
+    office: Office, plain: bool, written: str, meant: bytes
+) -> None:
+    _, proxy = office.open(plain=plain)
+    pull(office.repository(f"http://{written}@{proxy.host}", plain=plain))
+    told = {asked.headers["proxy-authorization"] for asked in proxy.log}
+    assert told == {f"Basic {base64.b64encode(meant).decode()}"}
 
 
 @pytest.mark.parametrize("plain", [False, True])
