@@ -364,7 +364,7 @@ def pipe(folder: Path) -> None:
         (lambda f: (f / "config.json").unlink() or (f / "config.json").symlink_to("/etc/passwd"),
          "leads out of"),
         (pipe, "not a regular file"),
-        (lambda f: (f / "x.json").symlink_to("gone"), "No such file"),
+        (lambda f: (f / "x.json").symlink_to("gone"), "x.json is a link that leads nowhere"),
         (lambda f: (f / "config.json").write_bytes(b"{"), "config.json: not valid JSON"),
         (lambda f: (f / tiny.SHARDS[0]).write_bytes(tiny.safetensors("a")[:-1]), "cut off"),
         (lambda f: (f / "tiny.gguf").write_bytes(tiny_llama()), "two models or more"),
@@ -637,6 +637,17 @@ def test_a_folder_that_may_not_be_looked_at_is_told(
 
     monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(ModelError, match=r"line 1: reading .*: Permission denied"):
+        make(client, folder, "FROM tiny.gguf")
+
+
+def test_a_file_that_nobody_may_look_for_is_no_name(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> os.stat_result:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(ModelError, match=r"line 1: reading .*tiny.gguf: Permission denied"):
         make(client, folder, "FROM tiny.gguf")
 
 

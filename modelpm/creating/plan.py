@@ -54,7 +54,7 @@ class Plan:
 
     def _take(self, command: Command) -> None:
         path = self._path(command.value)
-        if os.path.lexists(path):
+        if _is_there(path):
             self._add(collect(path))
         else:
             if self.base is not None:
@@ -189,6 +189,17 @@ class Plan:
             if any(not command.value for command in self._last(instruction)):
                 roles.add(role)
         return {part for role in roles for part in self._inherited(role)}
+
+
+def _is_there(path: Path) -> bool:
+    """Whether the path leads to anything. Raises ModelError where nobody may look."""
+    try:
+        path.lstat()
+    except PermissionError as error:
+        raise ModelError(f"reading {path}: {error.strerror}") from error
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _parts(files: Iterable[Found]) -> list[Part]:

@@ -175,7 +175,10 @@ def _is_wanted(name: str, takes_code: bool) -> bool:
 
 
 def _check(root: Path, path: Path) -> None:
-    real = path.resolve(strict=True)
+    try:
+        real = path.resolve(strict=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is a link that leads nowhere; refused") from None
     if not real.is_relative_to(root):
         raise ModelError(
             f"{path} is a link that leads out of {root}; refused (name the folder with the files)"

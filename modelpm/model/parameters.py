@@ -49,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     "presence_penalty": Rule(float, -100, 100),
     "frequency_penalty": Rule(float, -100, 100),
 }
+_TRUE, _FALSE = frozenset({"true", "t", "1"}), frozenset({"false", "f", "0"})
 STOP = "stop"
 DEPRECATED = frozenset(
     {
@@ -79,14 +80,18 @@ def parsed(name: str, text: str) -> Parameter:
     if rule is None:
         return _stops([text])
     if rule.type is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
+        if text.lower() not in _TRUE | _FALSE:
             raise ModelError(f"the parameter {name} is true or false, not {text[:100]!r}")
-        return text.lower() in ("true", "1")
+        return text.lower() in _TRUE
+    kind = "a whole number" if rule.type is int else "a number"
     try:
-        number = _number(name, rule, float(text))
+        value = float(text)
+        if rule.type is int and value % 1 > 0:  # infinity has no rest: it is moved into the range
+            raise ValueError
+        number = _number(name, rule, value)
         return single(number) if isinstance(number, float) else number
     except (ValueError, OverflowError):
-        raise ModelError(f"the parameter {name} is a number, not {text[:100]!r}") from None
+        raise ModelError(f"the parameter {name} is {kind}, not {text[:100]!r}") from None
 
 
 def _checked(name: str, value: object) -> object:

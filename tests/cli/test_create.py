@@ -103,7 +103,9 @@ def test_a_failure_has_a_sentence_and_a_code(
 
 def test_a_failure_names_the_line(cli: Cli, folder: Path) -> None:
     (folder / "Modelfile").write_text("FROM tiny.gguf\n\nPARAMETER top_k many\n")
-    assert "the Modelfile, line 3: the parameter top_k is a number" in cli("create", "x").errors
+    assert (
+        "the Modelfile, line 3: the parameter top_k is a whole number" in cli("create", "x").errors
+    )
 
 
 def test_hostile_names_reach_no_terminal(cli: Cli, folder: Path) -> None:

@@ -132,7 +132,10 @@ def test_the_values_by_instruction() -> None:
     assert parse("FROM a").parameters == {}
 
 
-@pytest.mark.parametrize("line", ["num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x"])
+@pytest.mark.parametrize(
+    "line",
+    ["num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x", "top_k 0.9", "num_ctx 4096.5"],
+)
 def test_a_parameter_of_the_wrong_type_is_an_error(line: str) -> None:
     with pytest.raises(ModelError, match=f"parameter {line.split(maxsplit=1)[0]} is"):
         _ = parse(f"FROM a\nPARAMETER {line}").parameters

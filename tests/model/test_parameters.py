@@ -79,3 +79,10 @@ def test_a_parameter_is_read_from_text(name: str, text: str, value: object) -> N
 def test_every_name_of_the_table_is_known() -> None:
     assert all(map(known, (*RULES, "stop", "mirostat_tau")))
     assert not known("warmth")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("T", True), ("TRUE", True), ("f", False), ("0", False)]
+)
+def test_truth_is_written_as_in_go(text: str, value: bool) -> None:
+    assert parsed("use_mmap", text) is value
