@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 
 from modelpm.content import (
     Downloader,
+    Event,
     Fetcher,
     Moved,
     Observer,
@@ -143,11 +144,16 @@ class _Leaves:
     def _copy_leaf(self, leaf: Descriptor) -> None:
         outcome = "present"
         if not self.target.exists(leaf):
-            meter = _metered(self.source, self.observe, self.stopping)
+            meter = _metered(self.source, self._tell, self.stopping)
             self.target.push(leaf, meter)
             outcome = "moved" if meter.opened.is_set() else "given"
         self.settled.append(outcome)
-        self.observe(Settled(leaf, present=outcome != "moved"))
+        self._tell(Settled(leaf, present=outcome != "moved"))
+
+    def _tell(self, event: Event) -> None:
+        """Nothing more of a copy that has failed: who listens may hear of the next one by then."""
+        if not self.stopping.is_set():
+            self.observe(event)
 
 
 @dataclass(frozen=True, slots=True)

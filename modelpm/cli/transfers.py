@@ -2,15 +2,46 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import click
 
 from modelpm.cli import output
+from modelpm.cli.clients import open_client
+from modelpm.cli.credentials import find_credentials
 from modelpm.cli.options import Settings
 from modelpm.cli.progress import Telling, watching
-from modelpm.client import Pushed
-from modelpm.content import Event, Moved, Observer
+from modelpm.client import Client, Pushed
+from modelpm.content import Event, Moved, Observer, ignore
 from modelpm.errors import AuthenticationError, ModelPMError, RegistryError, StoreError
+
+if TYPE_CHECKING:
+    from modelpm.registry.limits import Limits
+
+
+@contextlib.contextmanager
+def one_client(
+    settings: Settings, telling: Telling, kept: str, limits: "Limits"
+) -> Iterator[tuple[Client, Callable[[], AbstractContextManager[None]]]]:
+    """The client for all transfers of a command, and what tells of each of them as `moving`."""
+    listener: Observer = ignore
+
+    def observe(event: Event) -> None:
+        listener(event)
+
+    @contextlib.contextmanager
+    def told() -> Iterator[None]:
+        nonlocal listener
+        with moving(settings, telling, kept) as observer:
+            listener = observer
+            try:
+                yield
+            finally:
+                listener = ignore
+
+    with open_client(settings, observe, find_credentials(settings), limits) as client:
+        yield client, told
 
 
 @contextlib.contextmanager

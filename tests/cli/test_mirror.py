@@ -10,7 +10,7 @@ import pytest
 import requests
 from artifact import EMPTY_TYPE, Artifact, described, image
 from docker_registry import DockerRegistry, put
-from registry import Registry
+from registry import Bearer, Registry, TokenServer
 
 from tests.cli.conftest import Cli
 from tests.conftest import require
@@ -102,6 +102,16 @@ def test_all_tags(
     assert sorted(cli("tags", goal).lines) == ["a", "b"]
     assert cli("mirror", "--all-tags", f"{source}:a", goal).code == 2
     assert cli("mirror", "--all-tags", source, f"{goal}:a").code == 2
+
+
+def test_all_tags_cost_one_token(cli: Cli, other: DockerRegistry, name: str) -> None:
+    with TokenServer() as tokens, Registry(auth=Bearer(tokens)) as registry:
+        for tag in "abc":
+            registry.content.add(name, tag, build.ollama())
+        result = cli("mirror", "--all-tags", f"{registry.host}/{name}", f"{other.host}/{name}")
+        assert (result.code, len(result.lines)) == (0, 3)
+        assert result.errors.count("success") == 3
+        assert len(tokens.log) == 1
 
 
 @pytest.mark.parametrize("is_taken", [True, False])

@@ -2,12 +2,11 @@
 
 import click
 
-from modelpm.cli.clients import open_client
-from modelpm.cli.credentials import find_credentials
 from modelpm.cli.downloads import bounded, limits
 from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import MIRROR
-from modelpm.cli.transfers import each, moving, tell_pushed
+from modelpm.cli.transfers import each, one_client, tell_pushed
+from modelpm.client import Client
 from modelpm.errors import NotFoundError
 
 KEPT = "what the registry has is kept: run the same command again to go on"
@@ -39,23 +38,20 @@ def command(
     """
     settings: Settings = context.obj
     bounds = limits(connections, limit_rate)
+    with one_client(settings, MIRROR, KEPT, bounds) as (client, told):
 
-    def mirror(name: str) -> None:
-        with (
-            moving(settings, MIRROR, KEPT) as observe,
-            open_client(settings, observe, find_credentials(settings), bounds) as client,
-        ):
-            pushed = client.mirror(name, goal, with_referrers=not no_referrers)
-        tell_pushed(settings, pushed, referrers=pushed.referrers)
+        def mirror(name: str) -> None:
+            with told():
+                pushed = client.mirror(name, goal, with_referrers=not no_referrers)
+            tell_pushed(settings, pushed, referrers=pushed.referrers)
 
-    each(context, _tags(settings, source, goal) if all_tags else [source], mirror)
+        each(context, _tags(client, source, goal) if all_tags else [source], mirror)
 
 
-def _tags(settings: Settings, source: str, goal: str) -> list[str]:
+def _tags(client: Client, source: str, goal: str) -> list[str]:
     """All models of a repository, by their tags."""
-    with open_client(settings, credentials=find_credentials(settings)) as client:
-        client.repository(goal)
-        tags = client.tags(source)
+    client.repository(goal)
+    tags = client.tags(source)
     if not tags:
         raise NotFoundError(f"{source} has no tags")
     return [f"{source}:{tag}" for tag in tags]

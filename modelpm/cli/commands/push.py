@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import click
 
-from modelpm.cli.clients import InstalledName, open_client
-from modelpm.cli.credentials import find_credentials
+from modelpm.cli.clients import InstalledName
 from modelpm.cli.downloads import bounded, limits
 from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import PUSH
-from modelpm.cli.transfers import each, moving, tell_pushed
+from modelpm.cli.transfers import each, one_client, tell_pushed
 from modelpm.client import Client
 from modelpm.errors import NotFoundError
 
@@ -38,21 +37,18 @@ def command(
     ended. Prints `HOST/REPOSITORY@DIGEST`, the name that means these bytes for ever.
     """
     settings: Settings = context.obj
-    with open_client(settings) as client:
+    bounds = limits(connections, limit_rate)
+    with one_client(settings, PUSH, KEPT, bounds) as (client, told):
         names, to = _split(client, names, to)
         if all_tags:
             names = _all_tags(client, names, to)
-    bounds = limits(connections, limit_rate)
 
-    def push(name: str) -> None:
-        with (
-            moving(settings, PUSH, KEPT) as observe,
-            open_client(settings, observe, find_credentials(settings), bounds) as client,
-        ):
-            pushed = client.push(name, to or "")
-        tell_pushed(settings, pushed)
+        def push(name: str) -> None:
+            with told():
+                pushed = client.push(name, to or "")
+            tell_pushed(settings, pushed)
 
-    each(context, names, push)
+        each(context, names, push)
 
 
 def _split(
