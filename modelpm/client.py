@@ -93,7 +93,7 @@ class Client(Installation):
         NotFoundError, DigestMismatchError where the store's copy is damaged, and RegistryError; no
         tag has changed then.
         """
-        model = self.get(name)
+        model = self._installed(self._entry(name))  # no part goes by itself
         reference = self._destination(to or model.name, model.name)
         target = self._remotes.repository(reference, self.store.notes)
         return publishing.push(model, self.store, target, reference, self._observe)

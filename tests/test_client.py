@@ -325,6 +325,13 @@ def test_a_push_asks_no_more_than_it_needs(client: Client, private: Registry) ->
     assert not any("/uploads/" in line for line in asked(private, before))
 
 
+def test_no_part_is_pushed_by_itself(client: Client, private: Registry) -> None:
+    client.pull("ollama")
+    with pytest.raises(InvalidReferenceError):
+        client.push("ollama#model.gguf", f"{private.host}/team/mine")
+    assert not private.log
+
+
 def test_a_push_to_a_sister_moves_no_bytes(client: Client, private: Registry) -> None:
     model = client.pull("ollama")
     client.push("ollama", f"{private.host}/team/mine")

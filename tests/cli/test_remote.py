@@ -108,6 +108,14 @@ def test_repositories_are_listed_where_the_registry_tells_them(
     assert cli("list", "--remote", host, "*/three", "--json").json == [f"{host}/catalog/deep/three"]
 
 
+@pytest.mark.parametrize("name", ["acme", "", "{host}/catalog", "https://{host}"])
+def test_only_a_registry_has_repositories(cli: Cli, loopback: Registry, name: str) -> None:
+    result = cli("list", "--remote", name.format(host=loopback.host))
+    assert (result.code, result.lines) == (2, [])
+    assert "is no host" in result.errors
+    assert not loopback.log
+
+
 def test_a_registry_without_a_catalog_says_so(cli: Cli, loopback: Registry) -> None:
     loopback.scenario = [{"path": "/_catalog", "status": 404}]
     result = cli("list", "--remote", loopback.host)

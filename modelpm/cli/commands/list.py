@@ -6,12 +6,25 @@ import click
 
 from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
+from modelpm.cli.network import host_name
 from modelpm.cli.options import Settings, verb
+
+
+def _host(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else host_name(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no host, as ghcr.io or localhost:5000 is") from None
 
 
 @verb("list")
 @click.argument("pattern", default="", type=InstalledName())
-@click.option("--remote", metavar="HOST", help="List the repositories of a registry instead.")
+@click.option(
+    "--remote",
+    metavar="HOST",
+    callback=_host,
+    help="List the repositories of a registry instead.",
+)
 @click.pass_obj
 def command(settings: Settings, pattern: str, remote: str | None) -> None:
     """List the models that are here.
