@@ -70,11 +70,11 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
     manifest = read_manifest(store, root)
     layers = {layer.digest: layer for layer in manifest.layers if is_packed(layer)}.values()
     room = archive.unpacked_limit(sum(layer.size for layer in layers))
-    count = 0
+    count, below = 0, _folder(manifest)
     for layer in layers:
-        files = store.unpacked(layer)
+        files = store.unpacked(layer) if store.archives.knows(layer, below) else None
         if files is None:
-            files = _unpack(store, layer, _folder(manifest), room, observe)
+            files = _unpack(store, layer, below, room, observe)
         else:
             store.archives.settle(layer)
         room -= sum(file.descriptor.size for file in files)
@@ -153,9 +153,9 @@ def _unpack(
         if not all(store.archives.file(file.descriptor.digest) for file in files):
             return files  # one is an archive that is itself kept as its files
         if how == "tar":
-            store.archives.split(layer, [(member.offset, file) for member, file in found])
+            store.archives.split(layer, [(member.offset, file) for member, file in found], below)
         else:
-            store.archives.note(layer, files)
+            store.archives.note(layer, files, below)
     return files
 
 
@@ -297,5 +297,5 @@ def _spare(
             with store.archives.opened(pieces) as stream:
                 found = list(archive.members(cast("BinaryIO", stream), layer.size, below))
             if found == [member]:
-                store.archives.make(layer, pieces)
+                store.archives.make(layer, pieces, below)
             return

@@ -259,6 +259,24 @@ def test_of_an_image_only_the_models_come_out(store: Store, memory: Memory) -> N
     assert bring(store, memory, *layers, model, config=IMAGE_CONFIG) == []
 
 
+@pytest.mark.parametrize("kind", ["tar", "tar+gzip"])
+def test_a_layer_of_an_image_has_all_its_files_in_another_format(
+    kind: str, store: Store, memory: Memory
+) -> None:
+    """Whichever of the two is pulled first; what an image has outside `models` is not looked at."""
+    files = {"models/a.gguf": b"GGUF" * 9, "etc/x.json": b"[]"}
+    content = squeezed(tar(*(entry(name, content) for name, content in files.items())))[kind]
+    layer = memory.leaf(content, WEIGHT + kind)
+    bring(store, memory, layer, config=IMAGE_CONFIG, name="localhost/image:1")
+    assert [file.name for file in store.unpacked(layer) or ()] == ["models/a.gguf"]
+    for tag, config in (("2", "application/vnd.cncf.model.config.v1+json"), ("3", IMAGE_CONFIG)):
+        bring(store, memory, layer, config=config, name=f"localhost/a:{tag}")
+        assert [file.name for file in store.unpacked(layer) or ()] == list(files)
+    assert read(store, layer, layer.size) == content
+    assert store.check() == []
+    assert not store.garbage()
+
+
 def test_the_same_file_twice_is_kept_once(store: Store, memory: Memory) -> None:
     layer = memory.leaf(tar(entry("a", WEIGHTS), entry("b", WEIGHTS)), WEIGHT + "tar")
     bring(store, memory, layer)

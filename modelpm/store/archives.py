@@ -157,29 +157,35 @@ class Archives:
         """What the pieces make, to be read. Reading raises NotFoundError and StoreError."""
         return self._contents.open_pieces(pieces)
 
-    def note(self, desc: Descriptor, files: Sequence[Packed]) -> None:
+    def knows(self, desc: Descriptor, below: str) -> bool:
+        """Whether all files are told that a layer has in this folder, or with "" anywhere."""
+        recipe = self._contents.recipes.find(desc.digest)
+        return recipe is not None and recipe.below in ("", below)
+
+    def note(self, desc: Descriptor, files: Sequence[Packed], below: str = "") -> None:
         """Remember what a layer holds whose bytes cannot be made again. The files are here."""
         with self._locked():
-            self._contents.recipes.write(desc.digest, Recipe(tuple(files), makes=False))
+            self._contents.recipes.write(desc.digest, Recipe(tuple(files), False, below))
 
-    def split(self, desc: Descriptor, files: Sequence[tuple[int, Packed]]) -> None:
+    def split(self, desc: Descriptor, files: Sequence[tuple[int, Packed]], below: str = "") -> None:
         """Keep a plain archive as its files, which are here, and what is around them.
 
-        Each comes with its offset, in order. The layer's blob goes after what is made of the files
-        was found to be the layer, bit for bit. Without files, or with too much around them, it is
-        only noted what they are. Raises DigestMismatchError, NotFoundError and StoreError.
+        Each comes with its offset, in order; they are all that lie in the folder `below`. The
+        layer's blob goes after what is made of the files was found to be the layer, bit for bit.
+        Without files, or with too much around them, it is only noted what they are. Raises
+        DigestMismatchError, NotFoundError and StoreError.
         """
         literals = desc.size - sum(file.descriptor.size for _, file in files)
         if not files or literals > MAX_LITERALS:
-            self.note(desc, [file for _, file in files])
+            self.note(desc, [file for _, file in files], below)
             return
         with self._contents.fetch(desc) as stream:
             pieces = tuple(_pieces(stream, desc.size, files))
-        if not self.make(desc, pieces):
+        if not self.make(desc, pieces, below):
             raise StoreError(f"{desc.digest} was taken apart while its files were; try again")
         self.settle(desc)
 
-    def make(self, desc: Descriptor, pieces: tuple[Piece, ...]) -> bool:
+    def make(self, desc: Descriptor, pieces: tuple[Piece, ...], below: str = "") -> bool:
         """Keep a recipe, if what it makes is the layer.
 
         False where one of its files is not here any more. Raises DigestMismatchError where it
@@ -191,7 +197,7 @@ class Archives:
                 verify_digest(desc, hashed(made, desc.digest.algorithm))
         except NotFoundError:
             return False
-        recipe = Recipe(pieces, makes=True)
+        recipe = Recipe(pieces, True, below)
         with self._locked():
             if any(self._contents.file(file.descriptor.digest) is None for file in recipe.files):
                 return False

@@ -7,6 +7,7 @@ layer whose bytes cannot be had from its files. It begins with a line that has t
 rest, so that a recipe that was damaged is never followed. The rest is JSON:
 
     makes       whether all pieces in a row are the layer
+    below       the only folder that was looked into; not there where all of the layer was
     pieces      a number of bytes, from `literals` on; or [name, digest, size] of a file
     literals    those bytes, as they follow one another: deflated, in Base64
 """
@@ -56,6 +57,8 @@ class Recipe:
 
     pieces: tuple[Piece, ...]
     makes: bool
+    below: str = ""
+    """The only folder of the layer whose files are told; empty where all are."""
 
     @cached_property
     def files(self) -> tuple[Packed, ...]:
@@ -71,6 +74,7 @@ class Recipe:
         """The recipe as it lies in its file."""
         literals = b"".join(piece for piece in self.pieces if isinstance(piece, bytes))
         document = {
+            **({"below": self.below} if self.below else {}),
             "makes": self.makes,
             "pieces": [_encoded(piece) for piece in self.pieces],
             "literals": base64.b64encode(zlib.compress(literals, 9)).decode(),
@@ -92,9 +96,13 @@ class Recipe:
     @classmethod
     def _of(cls, document: object) -> "Recipe":
         match document:
-            case {"makes": bool(makes), "pieces": list(told), "literals": str(text)}:
+            case {"makes": bool(makes), "pieces": list(told), "literals": str(text), **rest}:
                 literals = io.BytesIO(_inflated(text))
-                recipe = cls(tuple(_decoded(piece, literals) for piece in told), makes)
+                pieces, below = (
+                    tuple(_decoded(piece, literals) for piece in told),
+                    rest.get("below"),
+                )
+                recipe = cls(pieces, makes, str(below or ""))
                 if not literals.read(1) and len(recipe.files) <= MAX_FILES:
                     return recipe
         raise ValueError("another form")
