@@ -142,14 +142,16 @@ class Client(Installation):
         reference = self.reference(name)
         return publishing.plan_removal(self._remotes.repository(reference), reference)
 
-    def remove_remote(self, removal: Removal, *, force: bool = False) -> Removal:
+    def remove_remote(
+        self, removal: Removal, *, also: Collection[str] = (), force: bool = False
+    ) -> Removal:
         """Delete at a registry what was planned; what was deleted.
 
-        Raises RegistryError where other tags would go with the one that was meant, unless `force`
-        is set, and where the registry does not delete.
+        Raises RegistryError where other tags would go with the one that was meant, but for those
+        that may go `also`, unless `force` is set; and where the registry does not delete.
         """
         repository = self._remotes.repository(removal.reference)
-        return publishing.remove(repository, removal, force=force)
+        return publishing.remove(repository, removal, also=also, force=force)
 
     def login(self, host: str, person: "Person", keeper: "Keeper") -> "Login":
         """Log in to a registry and keep what opens it; what came of it.

@@ -6,7 +6,7 @@ at is there, and what refers to it too.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -166,11 +166,18 @@ def plan_removal(repository: Repository, reference: Reference) -> Removal:
     return Removal(reference, digest, _tags_of(repository, digest))
 
 
-def remove(repository: Repository, removal: Removal, *, force: bool = False) -> Removal:
+def remove(
+    repository: Repository,
+    removal: Removal,
+    *,
+    also: Collection[str] = (),
+    force: bool = False,
+) -> Removal:
     """Delete what was planned; what was deleted.
 
     Some registries cannot delete a tag by itself, only a manifest with all of its tags. Where it
-    has no other tags that is the same; else RegistryError tells them, unless `force` is set.
+    has no tags but this and those that may go `also`, that is the same; else RegistryError tells
+    them, unless `force` is set.
     """
     reference = removal.reference
     if reference.digest is not None:
@@ -186,7 +193,7 @@ def remove(repository: Repository, removal: Removal, *, force: bool = False) -> 
     else:
         return removal
     tags = _tags_of(repository, removal.digest)
-    others = sorted({*tags} - {reference.tag})
+    others = sorted({*tags} - {reference.tag, *also})
     if others and not force:
         raise RegistryError(
             f"deleting {reference.name}: the registry deletes no tag by itself, and the manifest"

@@ -342,6 +342,8 @@ def test_where_a_tag_cannot_go_alone_others_are_told() -> None:
     removal = publishing.plan_removal(repository, THERE)
     with pytest.raises(RegistryError, match=r"latest, stable .*--force"):
         publishing.remove(repository, removal)
+    with pytest.raises(RegistryError, match=r": stable .*--force"):
+        publishing.remove(repository, removal, also={"latest"})
     assert str(root.digest) not in repository.deleted
     gone = publishing.remove(repository, removal, force=True)
     assert set(gone.tags) == {"v1", "latest", "stable"}

@@ -182,9 +182,16 @@ def test_a_tag_goes_or_says_what_would_go_too(cli: Cli, deletable: str) -> None:
 
 def test_what_went_with_another_is_not_asked_for_again(cli: Cli, deletable: str) -> None:
     names = [f"{deletable}:{tag}" for tag in ("v1", "latest", "v2")]
-    result = cli("rm", "--remote", "-y", "--force", *names)
+    result = cli("rm", "--remote", "-y", *names)  # no other tag goes: all were named
     assert (result.code, len(result.lines)) == (0, 2)
     assert cli("tags", deletable).lines == []
+
+
+def test_what_was_deleted_before_a_failure_is_told(cli: Cli, deletable: str) -> None:
+    result = cli("rm", "--remote", "-y", f"{deletable}:v2", f"{deletable}:v1")
+    assert (result.code, result.lines) == (6, [])
+    assert f"deleted before that: {deletable}:v2 (" in result.errors
+    assert sorted(cli("tags", deletable).lines) == ["latest", "v1"]
 
 
 def test_a_digest_goes_with_its_tags(cli: Cli, deletable: str) -> None:

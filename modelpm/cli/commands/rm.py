@@ -1,7 +1,8 @@
 """`modelpm rm`."""
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 
 import click
 
@@ -65,7 +66,7 @@ def _remove_remote(
         if not dry_run:
             if not yes:
                 _ask(removals)
-            removals = list(_removed(client, removals, force=force))
+            removals = _removed(client, removals, force=force)
     if settings.json:
         deleted = [
             {"name": each.reference.name, "digest": str(each.digest), "tags": list(each.tags)}
@@ -77,16 +78,32 @@ def _remove_remote(
             output.say(f"{'would delete' if dry_run else 'deleted'} {_told(removal)}")
 
 
-def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> Iterator[Removal]:
-    """What is deleted, one after the other; a tag may have gone with the one before it."""
-    gone: set[tuple[str, str, str]] = set()
+def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> list[Removal]:
+    """What is deleted, one after the other; a tag may have gone with the one before it.
+
+    A failure notes what was deleted before it.
+    """
+    named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for removal in removals:
-        reference = removal.reference
-        place = (reference.registry, reference.repository)
-        if (*place, reference.target) not in gone:
-            done = client.remove_remote(removal, force=force)
-            gone.update((*place, tag) for tag in done.tags)
-            yield done
+        named[_place(removal)].update(removal.tags)
+    gone: set[tuple[str, str, str]] = set()
+    done: list[Removal] = []
+    for removal in removals:
+        place = _place(removal)
+        if (*place, removal.reference.target) in gone:
+            continue
+        try:
+            done.append(client.remove_remote(removal, also=named[place], force=force))
+        except ModelPMError as error:
+            if done:
+                error.add_note(f"deleted before that: {'; '.join(map(_told, done))}")
+            raise
+        gone.update((*place, tag) for tag in done[-1].tags)
+    return done
+
+
+def _place(removal: Removal) -> tuple[str, str]:
+    return removal.reference.registry, removal.reference.repository
 
 
 def _ask(removals: Sequence[Removal]) -> None:
