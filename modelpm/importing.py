@@ -142,7 +142,7 @@ class _Bench:
             told = Descriptor(media_type, file.digest, file.size)
             if self._keep(told):
                 return told
-        standin = Descriptor(media_type, Digest.of(str(file.path).encode()), file.size)
+        standin = Descriptor(media_type, Digest.of(os.fsencode(file.path)), file.size)
         self.observe(Step("hashing", file.name, (standin,)))
         desc = self.store.adopt(
             file.path, media_type, self.kept, lambda count: self.observe(Moved(standin, count))

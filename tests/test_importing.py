@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -586,6 +587,16 @@ def test_the_same_weights_are_kept_once(client: Client, place: Path) -> None:
 
 
 # What they have in common
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_text_are_taken_in(client: Client, place: Path) -> None:
+    odd = os.fsdecode(b"\xff.gguf")
+    places.lm_studio(place / "l", {f"acme/tiny/{odd}": tiny_llama()})
+    places.hugging_face(place / "h", "acme/tiny", {odd: tiny_llama()})
+    for program, folder in (("lmstudio", "l"), ("hf", "h")):
+        model = client.import_(one(client, program, place / folder))
+        assert [part.name for part in model.parts] == ["_.gguf"]
 
 
 @pytest.mark.parametrize(

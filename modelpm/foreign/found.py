@@ -4,6 +4,7 @@ Whatever stands in another program's folder may be damaged, incomplete or hostil
 none of a model's is never read: links are followed only where they stay inside.
 """
 
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,7 +134,7 @@ def _real(path: Path, inside: Path) -> Path:
 def weights_of(files: Mapping[str, Role], indexes: Mapping[str, bytes]) -> Sequence[WeightSet]:
     """The models that files of these names and roles are. Raises ModelError for a broken index."""
     parts = [
-        Part(role, Descriptor("application/octet-stream", Digest.of(name.encode()), 0), name)
+        Part(role, Descriptor("application/octet-stream", Digest.of(os.fsencode(name)), 0), name)
         for name, role in files.items()
         if role is Role.WEIGHTS
     ]
