@@ -20,6 +20,9 @@ from modelpm.registry.secret_file import SecretFile
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 
+_DOCKERS_OWN = frozenset({f"{DOCKER_HUB_KEY}access-token", f"{DOCKER_HUB_KEY}refresh-token"})
+"""What docker keeps of a login in the browser; they are for its own site, not for a registry."""
+
 _DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _ENTRY_FIELDS = ("auth", "username", "password", "identitytoken", "registrytoken")
 _REALM = "trustedRealm"
@@ -283,6 +286,8 @@ def server_of(host: str) -> str:
 
 def key_of(text: str) -> str:
     """`host` or `host/repository` of a key, which may be a URL and have an API's path."""
+    if text in _DOCKERS_OWN:
+        return text
     rest = text.partition("://")[2] or text
     host, _, path = rest.partition("/")
     host = host.lower()

@@ -172,6 +172,8 @@ KEYS = [
     ("reg.io", "reg.io:5000", False),
     ("reg.io", "sub.reg.io", False),
     ("https://index.docker.io/v1/", "docker.io", True),
+    ("https://index.docker.io/v1/access-token", "docker.io", False),
+    ("https://index.docker.io/v1/refresh-token", "docker.io", False),
     ("index.docker.io", "docker.io", True),
     ("registry-1.docker.io", "docker.io", True),
     ("docker.io", "docker.io", True),
