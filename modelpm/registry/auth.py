@@ -188,7 +188,8 @@ class Auth:
         with self._lock:
             secrets = [token.value for token in self._tokens.values()]
             for credential in filter(None, self._found.values()):
-                secrets += [credential.secret, _basic(credential).partition(" ")[2]]
+                shown = _basic(credential).partition(" ")[2]
+                secrets += [credential.secret, shown, shown.rstrip("=")]
             secrets += [*self._rotated.values(), self.identity_token]
         for secret in secrets:
             if len(secret) >= _SHORTEST_SCRUBBED:

@@ -178,10 +178,11 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             return response
 
         response = self._persist(task.words, once, repeatable, attempts)
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if is_success(response) and encoding not in ("", "identity"):
+        encoding = response.headers.get("Content-Encoding", "").strip()
+        if is_success(response) and encoding.lower() not in ("", "identity"):
             response.close()
-            raise RegistryError(f"{task.words}: the content comes encoded as {encoding:.50}")
+            told = self.auth.scrub(encoding)
+            raise RegistryError(f"{task.words}: the content comes encoded as {told:.50}")
         return response
 
     def check(self, response: requests.Response, task: Task | None = None) -> None:
@@ -250,6 +251,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         while True:
             try:
                 response = once()
+            except RegistryError as error:
+                error.args = (self.auth.scrub(str(error)),)  # a Location or a realm is in some
+                raise
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                 failure = of_exception(error, self._host_of(error), self.limits)
             else:

@@ -1,9 +1,11 @@
 """The one door: redirects, retries, refusals, TLS, proxies; what is sent where, and how long."""
 
+import base64
 import logging
 import socket
 import threading
 import time
+from ast import literal_eval
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -696,6 +698,28 @@ def test_a_registry_that_serves_anybody_is_not_told_who_asks(bench: Bench) -> No
     registry = bench.registry()
     fill(registry)
     assert pull(bench.repository(registry, credentials=Reluctant())) == BLOB
+
+
+REPEATED = [
+    {"redirect": "///{}"},
+    {"redirect": "ftp://elsewhere/{}"},
+    {"challenge": 'Bearer realm="gopher://elsewhere/{}"'},
+    {"status": 200, "headers": {"Content-Encoding": "{}"}},
+]
+
+
+@pytest.mark.parametrize("rule", REPEATED, ids=str)
+def test_a_secret_in_a_header_of_the_answer_is_scrubbed(bench: Bench, rule: dict[str, Any]) -> None:
+    said = base64.b64encode(b"alice:s3cret-of-alice").decode()
+    filled = literal_eval(repr(rule).replace("{}", said))
+    registry = bench.registry([{"nth": 2, **filled}], auth=Basic("alice", "s3cret-of-alice"))
+    fill(registry)
+    message = refusal(
+        bench.repository(registry, credentials=Always()),
+        AuthenticationError if "challenge" in rule else RegistryError,
+    )
+    assert "***" in message
+    assert said.rstrip("=") not in message
 
 
 def test_a_request_does_not_show_its_secrets() -> None:
