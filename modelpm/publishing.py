@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from modelpm import transfer
-from modelpm.content import Observer, Source, Step, Target, all_successors, walk
+from modelpm.content import Observer, Source, Step, Target, all_successors, read_manifest, walk
 from modelpm.errors import (
     DigestMismatchError,
     InvalidReferenceError,
@@ -278,9 +278,8 @@ def _take_along(
         if desc.digest not in known[subject.digest] or not target.exists(desc):
             transfer.copy(source, target, desc, observe=observe)
     for desc, tag in tagged:
-        reference = Reference("", "", tag)
-        if not _is_there(target, reference, desc):
-            tagging = _tagging(target, desc, reference)
+        if not _is_attached(source, desc, target, tag):
+            tagging = _tagging(target, desc, Reference("", "", tag))
             transfer.copy(source, target, desc, tag=tagging, observe=observe)
     return len(found) + len(tagged)
 
@@ -316,6 +315,33 @@ def _attached(source: Source, subjects: Iterable[Descriptor]) -> Iterator[tuple[
                 yield source.resolve(tag), tag
             except NotFoundError:
                 continue
+
+
+def _is_attached(source: Source, desc: Descriptor, target: Source, tag: str) -> bool:
+    """Whether what is attached by a tag is attached there too, perhaps with more.
+
+    Raises RegistryError where replacing it would lose what only the target has.
+    """
+    try:
+        there = target.resolve(tag)
+    except NotFoundError:
+        return False
+    if there.digest == desc.digest:
+        return True
+    ours, theirs = _attachments(source, desc), _attachments(target, there)
+    if not ours <= theirs and not theirs <= ours:
+        raise RegistryError(
+            f"the tag {tag} there holds what the source has not, and it would be lost"
+            " (try: --no-referrers)"
+        )
+    return ours <= theirs
+
+
+def _attachments(source: Source, desc: Descriptor) -> set[tuple[Digest, str]]:
+    """What a manifest holds: cosign keeps the signatures themselves in annotations."""
+    manifest = read_manifest(source, desc)
+    held = (*manifest.layers, *(child.descriptor for child in manifest.children))
+    return {(each.digest, str(sorted(each.annotations.items()))) for each in held}
 
 
 def _may_need_digest(error: RegistryError | NotFoundError) -> bool:

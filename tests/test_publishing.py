@@ -245,6 +245,24 @@ def test_a_mirror_heals_what_the_target_has_lost() -> None:
     assert target.content == source.content
 
 
+def test_signatures_that_only_the_target_has_are_not_lost() -> None:
+    source, target = Remote(), Remote()
+    root = source.image(b"one")
+    source.tag(root, "v1")
+    tag = f"sha256-{root.digest.hex}.sig"
+    for place, texts in ((source, (b"a",)), (target, (b"a", b"b"))):
+        place.tag(place.image(*texts), tag)
+    mirrored(source, target)
+    assert target.names == {"v1": root, tag: target.image(b"a", b"b")}
+    source.tag(source.image(b"a", b"b", b"c"), tag)
+    mirrored(source, target)
+    assert target.names == source.names
+    source.tag(source.image(b"d"), tag)
+    with pytest.raises(RegistryError, match=r"would be lost .*--no-referrers"):
+        mirrored(source, target)
+    assert target.names[tag] == source.image(b"a", b"b", b"c")
+
+
 def test_a_mirror_can_leave_the_referrers() -> None:
     source, target = Remote(), Remote()
     root = source.image(b"one")
