@@ -314,8 +314,8 @@ def test_a_push_asks_no_more_than_it_needs(client: Client, private: Registry) ->
     assert last == "PUT /v2/team/mine/manifests/v1"
     before = len(private.log)
     again = client.push("ollama", goal)
-    first, *others = asked(private, before)
-    assert first == "GET /v2/team/mine/manifests/v1"
+    start, *others = asked(private, before)
+    assert start == "GET /v2/team/mine/manifests/v1"
     assert len(others) == leaves == len(set(others))  # a config and layers: at most 2 + layers
     assert all(line.startswith("HEAD /v2/team/mine/blobs/") for line in others)
     assert (again.uploaded, again.present) == (0, leaves)
