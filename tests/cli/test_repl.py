@@ -154,7 +154,7 @@ def test_help_and_clear(talk: Talk) -> None:
         ("/set parameter", "it is: /set system TEXT"),
         ("/set parameter seed", "it is: /set system TEXT"),
         ("/set parameter nope 1", "there is no parameter 'nope'"),
-        ("/set parameter seed x", "the parameter seed is a number"),
+        ("/set parameter seed x", "the parameter seed is a whole number"),
         ("/show nope", "/show shows system"),
     ],
 )
