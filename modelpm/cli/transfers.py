@@ -68,18 +68,29 @@ def moving(settings: Settings, telling: Telling, kept: str) -> Iterator[Observer
         raise
 
 
-def each(context: click.Context, names: Sequence[str], move: Callable[[str], object]) -> None:
-    """Do it with each name, whatever becomes of the others; fail as the first that failed."""
+def each(
+    context: click.Context,
+    names: Sequence[str],
+    move: Callable[[str], object],
+    *,
+    key: str = "name",
+    has_heads: bool = True,
+) -> None:
+    """Do it with each name, whatever becomes of the others; fail as the first that failed.
+
+    As JSON a failure has the name under `key`; with `has_heads` one of several names stands above
+    what is told of it.
+    """
     settings: Settings = context.obj
     failures = []
     for name in names:
-        if len(names) > 1 and not settings.json and not settings.quiet:
+        if has_heads and len(names) > 1 and not settings.json and not settings.quiet:
             output.note(f"{name}:")
         try:
             move(name)
         except ModelPMError as error:
             failures.append(error)
-            _report(settings, name, error)
+            _report(settings, {key: name}, error)
     if failures and settings.json:
         raise failures[0]
     if failures:
@@ -105,9 +116,9 @@ def tell_pushed(settings: Settings, pushed: Pushed, **more: object) -> None:
         output.say(pushed.pinned)
 
 
-def _report(settings: Settings, name: str, error: ModelPMError) -> None:
+def _report(settings: Settings, what: dict[str, str], error: ModelPMError) -> None:
     if settings.json:
         told = output.error_record(error, str(error), error.exit_code)
-        output.record({"status": "failed", "name": name, **told})
+        output.record({"status": "failed", **what, **told})
     else:
         output.report(error)

@@ -211,17 +211,7 @@ class Model:
             "license": self.facts.license,
             "capabilities": list(self.facts.capabilities),
             "annotations": dict(self.manifest.annotations),
-            "parts": [
-                {
-                    "role": part.role.value,
-                    "name": part.name,
-                    "mediaType": part.descriptor.media_type,
-                    "digest": str(part.descriptor.digest),
-                    "size": part.descriptor.size,
-                    "packedIn": None if part.packed_in is None else str(part.packed_in.digest),
-                }
-                for part in self.parts
-            ],
+            "parts": [part.document() for part in self.parts],
         }
 
     def _with(self, role: Role) -> list[Part]:

@@ -59,6 +59,17 @@ class Part:
         """Whether the file is still inside an archive that nobody has unpacked."""
         return self.packed_in is not None and self.packed_in.digest == self.descriptor.digest
 
+    def document(self) -> dict[str, object]:
+        """It as JSON values."""
+        return {
+            "role": self.role.value,
+            "name": self.name,
+            "mediaType": self.descriptor.media_type,
+            "digest": str(self.descriptor.digest),
+            "size": self.descriptor.size,
+            "packedIn": None if self.packed_in is None else str(self.packed_in.digest),
+        }
+
 
 Unpacked = Callable[[Descriptor], "tuple[Packed, ...] | None"]
 """What a layer that is an archive holds, in the archive's order; empty for one that turned out to

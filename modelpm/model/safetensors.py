@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modelpm.errors import ModelError
+from modelpm.oci.manifest import unique_keys
 
 MAX_HEADER = 2**24
 """Bytes of a header that are read; fifty thousand tensors need less."""
@@ -82,19 +83,12 @@ def _header(file: BinaryIO, size: int) -> dict[str, object]:
     if raw.count(b",") > MAX_VALUES:
         raise _FlawError(f"its header has more than {MAX_VALUES} values")
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        document = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise _FlawError(f"its header is not JSON: {error!s:.100}") from None
     if not isinstance(document, dict):
         raise _FlawError("its header is no JSON object")
     return document
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("an object has the same key twice")
-    return value
 
 
 def _extents(document: dict[str, object]) -> Iterator[Extent]:

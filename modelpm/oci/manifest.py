@@ -143,7 +143,7 @@ def load_json(raw: bytes) -> object:
     """
     try:
         value: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+            raw.decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_constant
         )
     except (ValueError, RecursionError) as error:
         raise InvalidManifestError(f"not valid JSON: {error!s:.200}") from None
@@ -160,7 +160,8 @@ def _load(raw: bytes) -> dict[str, object]:
     return document
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object of these members, for json's `object_pairs_hook`. Raises ValueError."""
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("an object has the same key twice")

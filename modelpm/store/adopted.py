@@ -12,6 +12,7 @@ from pathlib import Path
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Digest
 from modelpm.store.files import Files, read_small
+from modelpm.store.naming import file_name
 
 _MAX_BYTES = 256
 
@@ -29,7 +30,7 @@ class Adopted:
 
     def path(self, digest: Digest) -> Path:
         """Where the note on a blob lies, if there is one."""
-        return self._folder / f"{digest.algorithm}-{digest.hex}"
+        return self._folder / file_name(digest)
 
     def believes(self, digest: Digest, state: os.stat_result) -> bool:
         """Whether the blob was hashed and found right in just this state."""

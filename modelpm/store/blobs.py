@@ -35,6 +35,7 @@ from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.store.adopted import Adopted, now
 from modelpm.store.files import Files, listing, open_regular, store_errors
 from modelpm.store.ingest import CHUNK, FLUSH_BYTES, Ingest, discard, journal_path
+from modelpm.store.naming import file_name
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -270,7 +271,7 @@ class Blobs:
         return True
 
     def _draft_path(self, digest: Digest) -> Path:
-        return self._ingest / f"{digest.algorithm}-{digest.hex}"
+        return self._ingest / file_name(digest)
 
     @contextlib.contextmanager
     def _draft(self, desc: Descriptor) -> Iterator[tuple[int, Path] | None]:

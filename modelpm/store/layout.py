@@ -41,9 +41,10 @@ from modelpm.store.files import Files, listing, read_small, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import MODIFIED, SELECTED_FROM, SIZE, Entry, Index
 from modelpm.store.leases import Leases
+from modelpm.store.naming import files_in
 from modelpm.store.notes import FOLDER as NOTES
 from modelpm.store.notes import StoreNotes
-from modelpm.store.used import WORTH_A_NOTE, Used, notes_in
+from modelpm.store.used import WORTH_A_NOTE, Used
 
 VERSION = 1
 _BESIDE = ("ingest", "leases", "used", "adopted", "recipes", "trash", NOTES)
@@ -369,7 +370,7 @@ class Store:
 
     def _notes(self) -> Iterator[tuple[Digest | None, Stored]]:
         for folder in ("used", "adopted"):
-            for digest, path, size in notes_in(self.root / folder):
+            for digest, path, size in files_in(self.root / folder):
                 yield digest, Stored(path, size)
         for digest, path, size in self.notes.files():
             yield digest, Stored(path, size)

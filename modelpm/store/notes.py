@@ -20,6 +20,7 @@ from modelpm.errors import InvalidManifestError, StoreError
 from modelpm.oci.descriptor import Digest
 from modelpm.oci.manifest import load_json
 from modelpm.store.files import Files, listing, read_small
+from modelpm.store.naming import digest_of, file_name
 
 FOLDER = "notes"
 
@@ -30,7 +31,6 @@ _PLACES = 16
 """Repositories remembered of one blob."""
 
 _MAX_BYTES = 2**16
-_SEEN = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
 _UPLOAD = re.compile(r"upload-[a-f0-9]{64}")
 
 
@@ -87,10 +87,10 @@ class StoreNotes:
         Raises StoreError where they cannot be listed.
         """
         for path, state in listing(self._folder):
-            seen = _SEEN.fullmatch(path.name)
+            seen = digest_of(path.name)
             is_fresh = time.time() - state.st_mtime < KEPT_SECONDS
             if seen is not None or not (is_fresh and _UPLOAD.fullmatch(path.name)):
-                yield Digest(seen[1], seen[2]) if seen else None, path, state.st_size
+                yield seen, path, state.st_size
 
     def _places(self, digest: Digest) -> list[tuple[str, str]]:
         noted = self._read(self._seen(digest))
@@ -103,7 +103,7 @@ class StoreNotes:
         ]
 
     def _seen(self, digest: Digest) -> Path:
-        return self._folder / f"{digest.algorithm}-{digest.hex}"
+        return self._folder / file_name(digest)
 
     def _upload(self, key: str) -> Path:
         return self._folder / f"upload-{hashlib.sha256(key.encode()).hexdigest()}"

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from modelpm.content import Packed
 from modelpm.errors import InvalidManifestError, InvalidReferenceError, StoreError
-from modelpm.oci.descriptor import HEX_LENGTH, MAX_SIZE, Descriptor, Digest
+from modelpm.oci.descriptor import MAX_SIZE, Descriptor, Digest
 from modelpm.oci.manifest import load_json
-from modelpm.store.files import Files, listing, read_small
+from modelpm.store.files import Files, read_small
+from modelpm.store.naming import file_name, files_in
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -46,7 +47,6 @@ MAX_NAMES = 2**21
 
 _MAX_BYTES = 2**25
 _FIRST = re.compile(rb"modelpm recipe 1 ([a-f0-9]{64})\n")
-_NAME = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
 
 Piece = bytes | Packed
 
@@ -117,7 +117,7 @@ class Recipes:
 
     def path(self, digest: Digest) -> Path:
         """Where the recipe of a layer lies, if there is one."""
-        return self._folder / f"{digest.algorithm}-{digest.hex}"
+        return self._folder / file_name(digest)
 
     def find(self, digest: Digest) -> Recipe | None:
         """The recipe of a layer; None where there is none that can be read."""
@@ -142,10 +142,7 @@ class Recipes:
 
     def listing(self) -> Iterator[tuple[Digest | None, Path, int]]:
         """Each recipe with its size in bytes; with None for what is none."""
-        for path, state in listing(self._folder):
-            match = _NAME.fullmatch(path.name)
-            named = match is not None and len(match[2]) == HEX_LENGTH[match[1]]
-            yield (Digest(match[1], match[2]) if match and named else None), path, state.st_size
+        return files_in(self._folder)
 
 
 class Made(io.RawIOBase):

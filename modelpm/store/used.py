@@ -1,19 +1,17 @@
 """When each blob was last used, and in which start of the machine it was hashed."""
 
-import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Digest
-from modelpm.store.files import Files, listing, read_small
+from modelpm.store.files import Files, read_small
+from modelpm.store.naming import file_name
 
 WORTH_A_NOTE = 2**20
 """Bytes: a blob below this is hashed at each use."""
 
 _TRUST_SECONDS = 24 * 3600
-_NOTE = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})")
 
 
 class Used:
@@ -42,11 +40,4 @@ class Used:
         self._files.remove(self._path(digest))
 
     def _path(self, digest: Digest) -> Path:
-        return self._folder / f"{digest.algorithm}-{digest.hex}"
-
-
-def notes_in(folder: Path) -> Iterator[tuple[Digest | None, Path, int]]:
-    """Each file in a folder of notes, with its size, and the blob that its name tells."""
-    for path, state in listing(folder):
-        match = _NOTE.fullmatch(path.name)
-        yield Digest(match[1], match[2]) if match else None, path, state.st_size
+        return self._folder / file_name(digest)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from registry import Registry, Rules, Sink, TokenServer
 
+from modelpm.oci.descriptor import Digest
 from modelpm.registry.client import RegistryClient
 from modelpm.registry.credentials import Anonymous, Credential
 from modelpm.registry.hosts import Hosts, HostSettings
@@ -17,6 +18,8 @@ from modelpm.registry.repository import Repository
 NAME = "team/tiny"
 QUICK = Limits(connect=5, no_progress=0.5, token=0.5, document=2, backoff=0.01, backoff_max=0.02)
 """Nothing that a test does takes longer, unless it is meant to."""
+
+LAYERS = [("application/octet-stream", b"weights")]
 
 _HOST_SETTINGS = {field.name for field in fields(HostSettings)}
 
@@ -92,3 +95,22 @@ class Bench:
 def bench() -> Iterator[Bench]:
     with ExitStack() as stack:
         yield Bench(stack)
+
+
+def fill(registry: Registry, tag: str | None = "latest", **members: Any) -> Digest:
+    return Digest.parse(registry.add_artifact(NAME, tag, LAYERS, **members))
+
+
+def endless(bench: Bench) -> Registry:
+    """A registry whose every page has another next one."""
+
+    class Endless(Registry):
+        def reply(self, request: Any) -> Any:
+            number = len(self.log)
+            answer = super().reply(request)
+            link = f'</v2/{NAME}/{request.path.split("/")[4]}/list?page={number}>; rel="next"'
+            return replace(answer, headers=(*answer.headers, ("Link", link)))
+
+    registry = bench.enter(Endless())
+    fill(registry, "v1")
+    return registry

@@ -14,29 +14,8 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import MAX_BYTES, MAX_ENTRIES, OCI_INDEX, OCI_MANIFEST
 from modelpm.registry.repository import Repository
 from tests.memory import Memory
-from tests.registry.conftest import NAME, QUICK, Bench
+from tests.registry.conftest import NAME, QUICK, Bench, endless, fill
 from tests.registry.pushes import Guarded, Sent, push
-
-LAYERS = [("application/octet-stream", b"weights")]
-
-
-def fill(registry: Registry, tag: str | None = "latest", **members: Any) -> Digest:
-    return Digest.parse(registry.add_artifact(NAME, tag, LAYERS, **members))
-
-
-def endless(bench: Bench) -> Registry:
-    """A registry whose every page has another next one."""
-
-    class Endless(Registry):
-        def reply(self, request: Any) -> Any:
-            number = len(self.log)
-            answer = super().reply(request)
-            link = f'</v2/{NAME}/{request.path.split("/")[4]}/list?page={number}>; rel="next"'
-            return replace(answer, headers=(*answer.headers, ("Link", link)))
-
-    registry = bench.enter(Endless())
-    fill(registry, "v1")
-    return registry
 
 
 def subject_and_signature(registry: Registry) -> tuple[Descriptor, Digest]:

@@ -20,14 +20,8 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from modelpm.registry.repository import Repository
 from tests.memory import Memory
-from tests.registry.conftest import NAME, QUICK, Always, Bench
+from tests.registry.conftest import LAYERS, NAME, QUICK, Always, Bench, endless, fill
 from tests.registry.pushes import Sent, push
-
-LAYERS = [("application/octet-stream", b"weights")]
-
-
-def fill(registry: Registry, tag: str | None = "latest", **members: Any) -> Digest:
-    return Digest.parse(registry.add_artifact(NAME, tag, LAYERS, **members))
 
 
 def put(registry: Registry, document: object, media_type: str = OCI_MANIFEST) -> Digest:
@@ -274,21 +268,6 @@ def test_a_circle_of_pages_ends(bench: Bench, link: str) -> None:
     with pytest.raises(RegistryError, match=f"listing tags of {registry.host}/{NAME}: the list"):
         bench.repository(registry).tags()
     assert len(registry.log) <= 2
-
-
-def endless(bench: Bench) -> Registry:
-    """A registry whose every page has another next one."""
-
-    class Endless(Registry):
-        def reply(self, request: Any) -> Any:
-            number = len(self.log)
-            answer = super().reply(request)
-            link = f'</v2/{NAME}/{request.path.split("/")[4]}/list?page={number}>; rel="next"'
-            return replace(answer, headers=(*answer.headers, ("Link", link)))
-
-    registry = bench.enter(Endless())
-    fill(registry, "v1")
-    return registry
 
 
 def test_a_list_has_so_many_pages(bench: Bench) -> None:

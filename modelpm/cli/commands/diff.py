@@ -8,7 +8,6 @@ from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.options import Settings, verb
 from modelpm.comparing import Change, Difference, PartChange, TextChange
-from modelpm.model.model import Part
 
 DIFFERENT = 1
 """The exit code of a difference, for who asks for one."""
@@ -48,8 +47,8 @@ def _document(difference: Difference) -> dict[str, object]:
         "parts": [
             {
                 "change": change.change.value,
-                "before": _described(change.before),
-                "after": _described(change.after),
+                "before": change.before.document() if change.before else None,
+                "after": change.after.document() if change.after else None,
             }
             for change in difference.parts
         ],
@@ -62,19 +61,6 @@ def _document(difference: Difference) -> dict[str, object]:
             for text in difference.texts
         ],
         "flaws": list(difference.flaws),
-    }
-
-
-def _described(part: Part | None) -> dict[str, object] | None:
-    if part is None:
-        return None
-    return {
-        "role": part.role.value,
-        "name": part.name,
-        "mediaType": part.descriptor.media_type,
-        "digest": str(part.descriptor.digest),
-        "size": part.descriptor.size,
-        "packedIn": None if part.packed_in is None else str(part.packed_in.digest),
     }
 
 

@@ -12,6 +12,7 @@ from modelpm.cli.clients import open_client
 from modelpm.cli.hashing import hashing
 from modelpm.cli.options import Settings, settings_of, verb
 from modelpm.cli.places import PROGRAMS, places
+from modelpm.cli.transfers import each
 from modelpm.client import Client
 from modelpm.errors import ModelPMError, NotFoundError, StoreError
 
@@ -77,17 +78,13 @@ def command(
         if not names and not everything:
             _list(settings, client, found)
             return
-    failures: list[ModelPMError] = []
-    for name in names or [each.name for each in found]:
-        try:
-            _take_in(settings, _wanted(found, name, program), new or "")
-        except ModelPMError as error:
-            failures.append(error)
-            _report(settings, name, error)
-    if failures and settings.json:
-        raise failures[0]
-    if failures:
-        context.exit(failures[0].exit_code)
+    each(
+        context,
+        names or [one.name for one in found],
+        lambda name: _take_in(settings, _wanted(found, name, program), new or ""),
+        key="from",
+        has_heads=False,
+    )
 
 
 def _found(client: Client, program: str, folder: str | None) -> "tuple[Found, ...]":
@@ -112,9 +109,9 @@ def _found(client: Client, program: str, folder: str | None) -> "tuple[Found, ..
 
 
 def _wanted(found: "Sequence[Found]", name: str, program: str) -> "Found":
-    for each in found:
-        if each.fits(name):
-            return each
+    for one in found:
+        if one.fits(name):
+            return one
     raise NotFoundError(f"{name} is not there (try: modelpm import {program})")
 
 
@@ -130,33 +127,25 @@ def _take_in(settings: Settings, found: "Found", new: str) -> None:
         output.say(f"imported {model.short_name}  {model.digest.short}  {output.size(model.size)}")
 
 
-def _report(settings: Settings, name: str, error: ModelPMError) -> None:
-    if settings.json:
-        told = output.error_record(error, str(error), error.exit_code)
-        output.record({"status": "failed", "from": name, **told})
-    else:
-        output.report(error)
-
-
 def _list(settings: Settings, client: Client, found: "Sequence[Found]") -> None:
     here = {model.name for model in client.list()}
     if settings.json:
         output.document(
             [
                 {
-                    "name": each.name,
-                    "reference": each.reference or None,
-                    "size": each.size,
-                    "is_here": each.reference in here,
-                    "flaw": each.flaw or None,
-                    "files": [str(Path(file.path)) for file in each.files],
+                    "name": one.name,
+                    "reference": one.reference or None,
+                    "size": one.size,
+                    "is_here": one.reference in here,
+                    "flaw": one.flaw or None,
+                    "files": [str(Path(file.path)) for file in one.files],
                 }
-                for each in found
+                for one in found
             ]
         )
         return
     rows = [
-        (each.name, output.size(each.size), "yes" if each.reference in here else "", each.flaw)
-        for each in found
+        (one.name, output.size(one.size), "yes" if one.reference in here else "", one.flaw)
+        for one in found
     ]
     output.table(("NAME", "SIZE", "HERE", "FLAW"), rows)
