@@ -351,6 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
         head = Request(self.server.server_port, self.command, self.path, headers, length)
         origin = self.server.origin
         origin.count(answering=1)
+        self._is_answering = True
         try:
             intake = origin.intake(head)
             content = self._receive(length, intake)
@@ -367,12 +368,18 @@ class _Handler(BaseHTTPRequestHandler):
             origin.record(replace(request, content=b"", status=answer.status))
             sent_whole = self._send(answer)
         finally:
-            origin.count(answering=-1)
+            self._answered()
         in_order = sent_whole and answer.persistent and is_whole
         if not is_whole:
             self._linger()
         if not in_order or "transfer-encoding" in headers:
             self.close_connection = True
+
+    def _answered(self) -> None:
+        """Count the request as answered, once."""
+        if self._is_answering:
+            self._is_answering = False
+            self.server.origin.count(answering=-1)
 
     def _receive(self, length: int, intake: Intake) -> bytes:
         """What comes of a body, up to where it is no longer wanted."""
@@ -407,19 +414,24 @@ class _Handler(BaseHTTPRequestHandler):
         left = answer.length if pace.end is None else pace.end
         slowest = min(pace.rate or pace.total, pace.total or pace.rate)
         piece_size = min(PIECE, max(1, slowest // 20)) if slowest else PIECE
-        for piece in answer.pieces(piece_size):
+        pieces = answer.pieces(piece_size)
+        following = next(pieces, None)
+        while (piece := following) is not None:
+            following = next(pieces, None)
             part = piece[:left]
             left -= len(part)
-            if part:
-                self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
-                self.server.origin.count(sent=len(part))
-            if len(part) < len(piece) or (left == 0 and pace.end is not None):
-                return self._end(pace)
             if pace.rate and not self._pause(len(part) / pace.rate):
                 return False
             shared = self.server.origin.share(len(part), pace.total) if pace.total else 0
             if shared and not self._pause(shared):
                 return False
+            if following is None:
+                self._answered()  # before the client can know
+            if part:
+                self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+                self.server.origin.count(sent=len(part))
+            if len(part) < len(piece) or (left == 0 and pace.end is not None):
+                return self._end(pace)
         if pace.end == 0:
             return self._end(pace)
         if chunked:

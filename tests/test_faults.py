@@ -19,6 +19,7 @@ import build
 import pytest
 from gguf_writer import tiny_llama
 from registry import Answer, Registry, Request, Rules, Sink
+from uploads import Uploads
 
 from modelpm.client import Client
 from modelpm.errors import DigestMismatchError, ModelPMError, NotFoundError
@@ -378,6 +379,51 @@ def test_bytes_that_rotted_while_they_waited_cost_one_restart(
     scene.client.pull(name)
     assert len(scene.registry.requests("GET", "/blobs/")) == 2
     assert scene.client.store.check() == []
+
+
+CROWDS = [
+    {"status": 503},
+    {"status": 429, "headers": {"Retry-After": "0"}},
+    {"reset": 0},
+]
+PATIENT = replace(QUICK, backoff=0.03, backoff_max=0.1)
+"""Patient enough for a server to notice that a connection has ended."""
+LICENSES = [random.Random(seed).randbytes(2**18).hex().encode() for seed in range(3)]
+LAYERS = [
+    ("application/vnd.ollama.image.model", WEIGHTS),
+    *(("application/vnd.ollama.image.license", text) for text in LICENSES),
+]
+"""Each takes longer than all attempts at another one."""
+
+
+@pytest.mark.parametrize("refusal", CROWDS, ids=str)
+def test_a_registry_that_serves_one_at_a_time_is_waited_for(
+    tmp_path: Path, refusal: dict[str, object]
+) -> None:
+    rules = [{**BLOB, "crowd": 1, **refusal}, {**BLOB, "rate": 2**20}]
+    with Registry(rules) as registry, Client(tmp_path / "home", limits=PATIENT) as client:
+        registry.content.add_artifact("a/wanted", "latest", LAYERS)
+        unharmed = Unharmed(client.home, tmp_path, registry)
+        client.pull(f"{registry.host}/a/wanted")
+        unharmed.check(drafts=False, published=True)
+        assert client.store.check() == []
+
+
+@pytest.mark.parametrize("refusal", [{"status": 503}, {"reset": 0}], ids=str)
+def test_a_registry_that_takes_one_at_a_time_is_waited_for(
+    tmp_path: Path, refusal: dict[str, object]
+) -> None:
+    rules = [
+        {"path": "/blobs/uploads/", "crowd": 1, **refusal},
+        {"method": "PUT", "path": "/blobs/", "intake_rate": 2**20},
+    ]
+    with Registry() as registry, Client(tmp_path / "home", limits=PATIENT) as client:
+        registry.content.add_artifact("a/here", "latest", LAYERS)
+        client.pull(f"{registry.host}/a/here")
+        with Registry(rules, uploads=Uploads()) as there:
+            client.push(f"{registry.host}/a/here", f"{there.host}/a/there")
+            assert {len(blob) for blob in there.content.blobs.values()} >= {len(LAYERS[0])}
+            assert "latest" in there.content.tags["a/there"]
 
 
 def _settle(client: Client) -> None:

@@ -1,7 +1,8 @@
-"""What all streams of blobs from one registry share: connections, and bytes a second."""
+"""What all streams of blobs to and from one registry share: connections, and bytes a second."""
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from modelpm.registry.limits import Limits
 
@@ -31,6 +32,10 @@ class Budget:
         self._clock = clock
         self._lock = threading.Lock()
         self._due = 0.0
+        self.useful = 0
+        """Streams that have ended well. It changes under the condition, as the next one does."""
+        self._flowing = 0
+        self._flow = threading.Condition()
 
     @property
     def is_short(self) -> bool:
@@ -68,3 +73,29 @@ class Budget:
             pause = self._due - now
         if pause > 0:
             self._sleep(pause)
+
+    @contextlib.contextmanager
+    def flowing(self, is_useful: Callable[[], bool] = bool) -> Iterator[None]:
+        """While bytes flow, or may. At the end `is_useful` says whether they got the work on."""
+        with self._flow:
+            self._flowing += 1
+        try:
+            yield
+        finally:
+            with self._flow:
+                self._flowing -= 1
+                self.useful += is_useful()
+                self._flow.notify_all()
+
+    def await_turn(self, since: int, is_over: Callable[[], bool]) -> bool:
+        """For one whom the registry has no room for: wait until another's stream has ended well.
+
+        `since` is what `useful` was when the first attempt failed. False where no stream flows, so
+        that the registry has no such reason, or once `is_over`. Whoever asks must not be flowing.
+        """
+        with self._flow:
+            while self._flowing and self.useful == since and not is_over():
+                self._flow.wait(_LOOK)
+                # A stream that was cut is opened again; then it goes on.
+                self._flow.wait_for(lambda: self._flowing or self.useful > since, _LOOK)
+            return self.useful > since and not is_over()

@@ -41,6 +41,8 @@ DEFAULT_LIMITS = Limits()
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRIED = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+CROWDED = frozenset({429, 503})
+"""What a registry says that serves only so many at once."""
 _PIECE = 64 * 2**10
 _LOG = logging.getLogger("modelpm.registry")
 
@@ -131,11 +133,15 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.session.close()
 
     def attempts(self, over: threading.Event | None = None, *, most: int | None = None) -> Attempts:
-        """The attempts at a new piece of work, which `over` ends, and the wait between them too."""
-        over = over or threading.Event()
-        limits = self.limits if most is None else replace(self.limits, attempts=most)
+        """The attempts at a new piece of work, which `over` ends, and the wait between them too.
+
+        With `most` there are no more than that; without, those crowded out wait for their turn.
+        """
+        is_over = (over := over or threading.Event()).is_set
         sleep: Callable[[float], object] = self._sleep or over.wait
-        return Attempts(limits, sleep, self._on_wait, over.is_set)
+        if most is not None:
+            return Attempts(replace(self.limits, attempts=most), sleep, self._on_wait, is_over)
+        return Attempts(self.limits, sleep, self._on_wait, is_over, self.budget)
 
     def get_container(self, name: str | oras.container.Container) -> oras.container.Container:
         """The builder of URLs for a repository of this registry, whatever its name looks like."""
@@ -250,7 +256,8 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         attempts = attempts or self.attempts()
         while True:
             try:
-                response = once()
+                with self.budget.flowing():
+                    response = once()
             except RegistryError as error:
                 error.args = (self.auth.scrub(str(error)),)  # a Location or a realm is in some
                 raise
@@ -260,12 +267,14 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 status = response.status_code
                 why = f"{Origin.of(response.url).authority} answered {status}"
                 told = response.headers.get("Retry-After")
-                if status in RETRIED and repeatable and attempts.again(why, told):
+                crowded = status in CROWDED
+                may_pass = status in RETRIED and repeatable
+                if may_pass and attempts.again(why, told, crowded=crowded):
                     continue
                 return response
             # Outside of `except`: the exception's text may hold a URL with a signature.
-            may_pass = repeatable and failure.may_pass
-            if not (may_pass and attempts.again(failure.words, quick=failure.quick)):
+            may_pass, quick = repeatable and failure.may_pass, failure.quick
+            if not (may_pass and attempts.again(failure.words, quick=quick, crowded=not quick)):
                 raise RegistryError(f"{words}: {failure.words}")
 
     def _host_of(self, error: BaseException) -> str:
@@ -372,7 +381,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             self._load(response, limits.small_body, strict, limits.token)
             return response
 
-        response = self._persist(words, once, repeatable=True)
+        # It is asked on the way to another answer: no turn is waited for here.
+        attempts = self.attempts(most=limits.attempts)
+        response = self._persist(words, once, repeatable=True, attempts=attempts)
         return Reply(response.status_code, response.content)
 
 

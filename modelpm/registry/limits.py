@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 _QUICK_ATTEMPTS = 3
 _QUICK_BACKOFF = 0.1
@@ -75,10 +76,24 @@ class Limits:
     growth: Growth = Growth()
 
 
+class Crowd(Protocol):
+    """The others whom a registry serves meanwhile."""
+
+    @property
+    def useful(self) -> int:
+        """How many of them were served to the end."""
+        ...
+
+    def await_turn(self, since: int, is_over: Callable[[], bool], /) -> bool:
+        """Wait until `useful` is more than `since`; False if that is not to be."""
+        ...
+
+
 class Attempts:
     """The attempts at one piece of work, and the waits between them.
 
-    There is none any more once `is_over` says so.
+    There is none any more once `is_over` says so. Whoever is refused because others of the `crowd`
+    are served has all attempts again when one of these has ended.
     """
 
     def __init__(
@@ -87,24 +102,40 @@ class Attempts:
         sleep: Callable[[float], object],
         on_wait: Callable[[float, str], None],
         is_over: Callable[[], bool] = bool,
+        crowd: Crowd | None = None,
     ) -> None:
         self._limits = limits
         self._sleep = sleep
         self._on_wait = on_wait
         self._is_over = is_over
+        self._crowd = crowd
+        self._since = 0
+        self.turns = 0
+        """How often all attempts were used up, and a turn has come."""
         self._failed = 0
         self._waited = 0.0
 
-    def again(self, why: str, retry_after: str | None = None, *, quick: bool = False) -> bool:
+    def again(
+        self,
+        why: str,
+        retry_after: str | None = None,
+        *,
+        quick: bool = False,
+        crowded: bool = False,
+    ) -> bool:
         """Wait and say True, or say False: there is to be no further attempt.
 
         `retry_after` is the header of that name. `quick` is for failures that seldom pass: three
-        attempts within half a second.
+        attempts within half a second. `crowded` is for those that others' being served may cause.
         """
+        if self._crowd is not None and not self._failed:
+            self._since = self._crowd.useful
         self._failed += 1
         bound = self._limits.attempts
-        if self._is_over() or self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
+        if self._is_over():
             return False
+        if self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
+            return crowded and self._has_turn()
         told = None if retry_after is None else _seconds(retry_after)
         if told is None:
             seconds = self._backoff(quick)
@@ -120,6 +151,14 @@ class Attempts:
     def progressed(self) -> None:
         """Enough was done since the last failure: count attempts anew."""
         self._failed = 0
+
+    def _has_turn(self) -> bool:
+        crowd = self._crowd
+        if crowd is None or not crowd.await_turn(self._since, self._is_over):
+            return False
+        self.turns += 1
+        self._failed = 0
+        return True
 
     def _backoff(self, quick: bool) -> float:
         start = min(_QUICK_BACKOFF, self._limits.backoff) if quick else self._limits.backoff

@@ -5,6 +5,7 @@ that a redirect whose signature has expired is given out again. Every answer is 
 part that was asked for. The bytes themselves are not verified here.
 """
 
+import contextlib
 import io
 import re
 import threading
@@ -34,7 +35,8 @@ class BlobStream(io.RawIOBase):
 
     Of a server that does not serve ranges what comes before `start` is read and dropped. With
     `stop` the bytes [start, stop) are asked for, and such a server is an error. A stream that is
-    not `patient` does not ask again a server that refuses it now.
+    not `patient` does not ask again a server that refuses it now; one that is waits, if need be,
+    until another has come to its end.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class BlobStream(io.RawIOBase):
         self._position = self._failed_at = start
         self._skip = 0
         self._response: Any = None
+        self._flowing = contextlib.ExitStack()
         self._pace = Pace(client.limits)
         self._aborted = threading.Event()
-        self._attempts = client.attempts(self._aborted)
+        most = None if patient else client.limits.attempts
+        self._attempts = client.attempts(self._aborted, most=most)
         self._ended = start >= self._stop
 
     def readable(self) -> bool:
@@ -125,13 +129,13 @@ class BlobStream(io.RawIOBase):
 
     def _recover(self, failure: str) -> None:
         self._hang_up()
-        if self._position - self._failed_at >= self._client.limits.progress:
+        if self._was_useful():
             self._attempts.progressed()
         self._failed_at = self._position
         self._again(failure)
 
     def _again(self, failure: str, *, quick: bool = False) -> None:
-        if not self._attempts.again(failure, quick=quick):
+        if not self._attempts.again(failure, quick=quick, crowded=not quick):
             raise RegistryError(
                 f"{self._words}: {failure}, again and again; {self._position} of"
                 f" {self._desc.size} bytes have come (try again later)"
@@ -163,6 +167,7 @@ class BlobStream(io.RawIOBase):
         is_whole = response.status_code == HTTPStatus.OK
         if before is not None and not (is_whole and asked_range and self._must_range):
             self._response, self._skip = response, before
+            self._flowing.enter_context(self._client.budget.flowing(self._was_useful))
             return
         response.close()
         if not asked_range or self._must_range:
@@ -194,6 +199,10 @@ class BlobStream(io.RawIOBase):
         if self._response is not None:
             self._response.close()
             self._response = None
+        self._flowing.close()
+
+    def _was_useful(self) -> bool:
+        return self._is_whole or self._position - self._failed_at >= self._client.limits.progress
 
 
 def _number(text: str | None) -> int | None:

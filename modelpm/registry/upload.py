@@ -24,7 +24,7 @@ from modelpm.errors import (
     RegistryError,
 )
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.registry.client import RETRIED, RegistryClient, is_success
+from modelpm.registry.client import CROWDED, RETRIED, RegistryClient, is_success
 from modelpm.registry.notes import NoNotes, Notes
 from modelpm.registry.outgoing import MARKED, Outgoing
 from modelpm.registry.quirks import quirks_of
@@ -137,7 +137,7 @@ class Upload:
                 if isinstance(error, AuthenticationError):
                     raise
                 why = str(error).removeprefix(f"{self._words}: ")
-                is_done = self._recover(why, None, is_last=is_last)
+                is_done = self._recover(why, is_last=is_last)
                 continue
             if not is_success(response):
                 is_done = self._refused(response, is_last=is_last)
@@ -171,15 +171,19 @@ class Upload:
     def _ask(self, method: str, url: str, start: int, stop: int, headers: dict[str, str]) -> Any:
         self._out.position = start
         worked_on = self._desc.size if method == "PUT" else stop - start
-        return self._client.do_request(
-            url,
-            method,
-            data=self._out.part(start, stop) if stop > start else b"",
-            headers=headers,
-            task=self._session.task,
-            seconds=self._client.limits.document + worked_on * _SECONDS_A_BYTE,
-            attempts=self._client.attempts(most=1),
-        )
+        answers: list[Any] = []
+        with self._client.budget.flowing(lambda: any(map(is_success, answers))):
+            answer = self._client.do_request(
+                url,
+                method,
+                data=self._out.part(start, stop) if stop > start else b"",
+                headers=headers,
+                task=self._session.task,
+                seconds=self._client.limits.document + worked_on * _SECONDS_A_BYTE,
+                attempts=self._client.attempts(most=1),
+            )
+            answers.append(answer)
+        return answer
 
     def _advance(self, response: Any) -> None:
         """Go on where the registry is after a PATCH that it took."""
@@ -201,7 +205,8 @@ class Upload:
         elif status in RETRIED:
             why = f"{Origin.of(response.url).authority} answered {status}"
             told = response.headers.get("Retry-After")
-            return self._recover(why, told, is_last=is_last)
+            crowded = status in CROWDED
+            return self._recover(why, told, is_last=is_last, crowded=crowded)
         elif is_range:
             self._fail("the registry is elsewhere in the blob")
             if not self._session.ask():
@@ -235,7 +240,9 @@ class Upload:
 
     # How it goes wrong.
 
-    def _recover(self, why: str, retry_after: str | None, *, is_last: bool) -> bool:
+    def _recover(
+        self, why: str, retry_after: str | None = None, *, is_last: bool, crowded: bool = True
+    ) -> bool:
         """Wait, then see what the registry has; True if that is all of it."""
         sent_to, was_whole, was_signed = (
             self._out.position,
@@ -243,7 +250,7 @@ class Upload:
             self._session.is_signed,
         )
         self._out.close()
-        self._fail(why, retry_after)
+        self._fail(why, retry_after, crowded=crowded)
         if is_last and sent_to >= self._desc.size and self._exists():
             return True
         if self._session.ask():
@@ -257,13 +264,14 @@ class Upload:
                 self._piece = self._fitting(MARKED)
         return False
 
-    def _fail(self, why: str, retry_after: str | None = None) -> None:
+    def _fail(self, why: str, retry_after: str | None = None, *, crowded: bool = False) -> None:
         """Count a failure and wait, or raise."""
         self._failures += 1
         session, limits = self._session, self._client.limits
         if self._out.position - session.offset >= limits.progress:
             self._attempts.progressed()
-        if self._failures > _FAILURES or not self._attempts.again(why, retry_after):
+        is_bounded = self._failures <= _FAILURES * (1 + self._attempts.turns)
+        if not (is_bounded and self._attempts.again(why, retry_after, crowded=crowded)):
             raise RegistryError(
                 f"{self._words}: {why}, again and again; the registry has {session.offset} of"
                 f" {self._desc.size} bytes (try again later)"

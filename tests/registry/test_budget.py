@@ -126,3 +126,52 @@ def test_who_waits_for_a_connection_goes_first_and_can_be_ended() -> None:
     assert shortage(budget) == 0
     budget.release()
     assert budget.try_acquire()
+
+
+# Turns.
+
+
+def waiting(budget: Budget, over: threading.Event) -> tuple[threading.Thread, list[bool]]:
+    """One who waits for a turn, in a thread of its own, and what came of it."""
+    said: list[bool] = []
+    thread = threading.Thread(target=lambda: said.append(budget.await_turn(0, over.is_set)))
+    thread.start()
+    return thread, said
+
+
+def test_where_nothing_flows_there_is_no_turn() -> None:
+    began = time.monotonic()
+    assert not of(Clock()).await_turn(0, bool)
+    assert time.monotonic() - began < 0.1
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_a_turn_comes_when_a_stream_has_ended_well(useful: bool) -> None:
+    budget = of(Clock())
+    with budget.flowing(lambda: useful):
+        thread, said = waiting(budget, threading.Event())
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(5)
+    assert said == [useful]
+
+
+def test_a_stream_that_is_opened_again_is_waited_for() -> None:
+    budget = of(Clock())
+    with budget.flowing():
+        thread, said = waiting(budget, threading.Event())
+        time.sleep(0.02)
+    with budget.flowing(lambda: True):
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join(5)
+    assert said == [True]
+
+
+def test_the_wait_for_a_turn_ends_when_the_work_does() -> None:
+    budget, over = of(Clock()), threading.Event()
+    with budget.flowing():
+        thread, said = waiting(budget, over)
+        over.set()
+        thread.join(5)
+        assert said == [False]

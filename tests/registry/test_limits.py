@@ -1,5 +1,6 @@
 """Attempts and waits: bounded in number, each and in sum; Retry-After as the server means it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -39,6 +40,48 @@ def test_progress_gives_all_attempts_back() -> None:
     trying.progressed()
     assert trying.again("cut")
     assert not trying.again("cut")
+
+
+class Crowd:
+    """Others, of whom so many come to their end while a turn is waited for."""
+
+    def __init__(self, *ends: int) -> None:
+        self.useful = 7
+        self._ends = list(ends)
+
+    def await_turn(self, since: int, is_over: Callable[[], bool]) -> bool:
+        self.useful += self._ends.pop(0) if self._ends else 0
+        return self.useful > since and not is_over()
+
+
+def crowded(crowd: Crowd, is_over: Callable[[], bool] = bool) -> tuple[Attempts, Waits]:
+    waits = Waits()
+    return Attempts(Limits(attempts=2), waits.sleep, waits.tell, is_over, crowd), waits
+
+
+def test_whoever_is_crowded_out_has_all_attempts_again_after_a_turn() -> None:
+    trying, waits = crowded(Crowd(1, 1, 0))
+    assert [trying.again("busy", crowded=True) for _ in range(6)] == [True] * 5 + [False]
+    assert (trying.turns, len(waits.slept)) == (2, 3)
+
+
+def test_who_was_served_since_the_first_failure_counts_too() -> None:
+    trying, _ = crowded(crowd := Crowd())
+    assert trying.again("busy", crowded=True)
+    crowd.useful += 1
+    assert trying.again("busy", crowded=True)
+    assert [trying.again("busy", crowded=True) for _ in range(2)] == [True, False]
+
+
+def test_no_turn_is_waited_for_where_that_is_not_why() -> None:
+    trying, _ = crowded(Crowd(1))
+    assert [trying.again("broken") for _ in range(2)] == [True, False]
+    assert trying.turns == 0
+
+
+def test_no_turn_comes_when_the_work_is_over() -> None:
+    trying, _ = crowded(Crowd(1), lambda: True)
+    assert not trying.again("busy", crowded=True)
 
 
 def http_date(seconds: float) -> str:
