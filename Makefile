@@ -16,7 +16,7 @@ check: $(VENV)/.ready ## lint, types, and the tests with branch coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/python -W error -m coverage run -m pytest -q
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
