@@ -45,7 +45,7 @@ STOREYS = [
 ]
 """From the ground up. A module imports from storeys below its own, and from its own part."""
 
-STANDARD = {"collections", "dataclasses", "hashlib", "json", "re", "types", "typing"}
+STANDARD = {"collections", "dataclasses", "functools", "hashlib", "json", "re", "types", "typing"}
 """What errors and vocabulary may import: nothing of it does input or output."""
 
 ONLY = {

@@ -5,6 +5,7 @@ schema 2, which has the same shape; the artifact manifest of the spec's release 
 was withdrawn, and has `blobs` and no config. Limits: 4 MiB, JSON depth 32, 10,000 entries.
 """
 
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -76,33 +77,7 @@ class Manifest:
         `media_type` is what the one who handed over the bytes calls them; it must not contradict
         the document where it names a manifest type (CVE-2021-41190).
         """
-        document = _load(raw)
-        kind = _media_type(document, media_type)
-        is_artifact = kind == OCI_ARTIFACT
-        if not is_artifact and document.get("schemaVersion") != 2:
-            raise InvalidManifestError("the manifest's schemaVersion is not 2")
-        is_index = kind in INDEX_TYPES
-        alien = [] if is_index else ["manifests"]
-        alien += [] if kind in IMAGE_TYPES else ["config", "layers"]
-        if any(key in document for key in (*alien, "fsLayers")):
-            raise InvalidManifestError("the manifest is ambiguous: an image and an index at once")
-        children = _children(document) if is_index else ()
-        has_config = kind in IMAGE_TYPES
-        config = Descriptor.from_json(document.get("config")) if has_config else None
-        layers = () if is_index else _layers(document, "blobs" if is_artifact else "layers")
-        subject = document.get("subject")
-        manifest = cls(
-            raw=raw,
-            media_type=kind,
-            config=config,
-            layers=layers,
-            children=children,
-            artifact_type=parse_artifact_type(document.get("artifactType")),
-            subject=None if subject is None else Descriptor.from_json(subject),
-            annotations=parse_annotations(document.get("annotations")),
-        )
-        _check_sizes(manifest.successors)
-        return manifest
+        return _parsed(raw, media_type)
 
     @property
     def digest(self) -> Digest:
@@ -149,6 +124,38 @@ def load_json(raw: bytes) -> object:
         raise InvalidManifestError(f"not valid JSON: {error!s:.200}") from None
     _check_depth(value)
     return value
+
+
+@functools.lru_cache(maxsize=2)
+def _parsed(raw: bytes, media_type: str | None) -> Manifest:
+    """One pull asks several times for what one manifest says, or an index and its child."""
+    document = _load(raw)
+    kind = _media_type(document, media_type)
+    is_artifact = kind == OCI_ARTIFACT
+    if not is_artifact and document.get("schemaVersion") != 2:
+        raise InvalidManifestError("the manifest's schemaVersion is not 2")
+    is_index = kind in INDEX_TYPES
+    alien = [] if is_index else ["manifests"]
+    alien += [] if kind in IMAGE_TYPES else ["config", "layers"]
+    if any(key in document for key in (*alien, "fsLayers")):
+        raise InvalidManifestError("the manifest is ambiguous: an image and an index at once")
+    children = _children(document) if is_index else ()
+    has_config = kind in IMAGE_TYPES
+    config = Descriptor.from_json(document.get("config")) if has_config else None
+    layers = () if is_index else _layers(document, "blobs" if is_artifact else "layers")
+    subject = document.get("subject")
+    manifest = Manifest(
+        raw=raw,
+        media_type=kind,
+        config=config,
+        layers=layers,
+        children=children,
+        artifact_type=parse_artifact_type(document.get("artifactType")),
+        subject=None if subject is None else Descriptor.from_json(subject),
+        annotations=parse_annotations(document.get("annotations")),
+    )
+    _check_sizes(manifest.successors)
+    return manifest
 
 
 def _load(raw: bytes) -> dict[str, object]:

@@ -3,7 +3,6 @@
 No threads, no clock: who asks says what time it is and what has arrived.
 """
 
-import statistics
 from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
@@ -104,6 +103,8 @@ class Laggards(Generic[_Stream]):
     def _lags(self, stream: _Stream, rates: Mapping[_Stream, float]) -> bool:
         others = [rate for other, rate in rates.items() if other != stream]
         if others:
+            import statistics  # noqa: PLC0415 - lazy: for large blobs over several streams only
+
             return rates[stream] * self._growth.lag < statistics.median(others)
         usual = self._together / self._stream_seconds if self._stream_seconds else 0.0
         if rates[stream] * self._growth.lag >= usual:
