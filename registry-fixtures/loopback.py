@@ -420,11 +420,6 @@ class _Handler(BaseHTTPRequestHandler):
             following = next(pieces, None)
             part = piece[:left]
             left -= len(part)
-            if pace.rate and not self._pause(len(part) / pace.rate):
-                return False
-            shared = self.server.origin.share(len(part), pace.total) if pace.total else 0
-            if shared and not self._pause(shared):
-                return False
             if following is None:
                 self._answered()  # before the client can know
             if part:
@@ -432,6 +427,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.origin.count(sent=len(part))
             if len(part) < len(piece) or (left == 0 and pace.end is not None):
                 return self._end(pace)
+            if pace.rate and not self._pause(len(part) / pace.rate):
+                return False
+            shared = self.server.origin.share(len(part), pace.total) if pace.total else 0
+            if shared and not self._pause(shared):
+                return False
         if pace.end == 0:
             return self._end(pace)
         if chunked:
