@@ -212,12 +212,16 @@ class Blobs:
                 self._files.write(fd, path, content)
             elif not self._receive(fd, path, desc, source):
                 self._receive(fd, path, desc, source, last=True)
-            self.commit(fd, path, self.path(desc.digest))
+            # Of many small ones the names are made durable together, before a manifest gets one.
+            self.commit(fd, path, self.path(desc.digest), durable=desc.size > self.small)
             if desc.size > self.small:
                 self._files.remove(journal_path(path))
 
-    def commit(self, fd: int, draft: Path, final: Path) -> None:
-        """Seal what is verified and give it its name; what cannot be synced is deleted."""
+    def commit(self, fd: int, draft: Path, final: Path, *, durable: bool = True) -> None:
+        """Seal what is verified and give it its name; what cannot be synced is deleted.
+
+        Its bytes are durable then, the name where it is to be, else after a sync of the folder.
+        """
         if not final.is_symlink() and final.is_dir():  # all else makes way for a rename
             self.make_way(final)
         self._files.set_mtime(fd, draft, SEAL, sync=False)
@@ -227,7 +231,10 @@ class Blobs:
             with contextlib.suppress(StoreError):
                 discard(self._files, draft)
             raise
-        self._files.publish(draft, final)
+        if durable:
+            self._files.publish(draft, final)
+        elif not self._files.move(draft, final):
+            raise StoreError(f"{draft} has vanished; try again")
         # Not before the rename: a draft that a kill leaves must be open to its owner.
         self._files.make_read_only(fd, final)
 

@@ -13,7 +13,7 @@ import pytest
 from modelpm.content import Event
 from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.store.blobs import SEAL, Stored
+from modelpm.store.blobs import SEAL, SMALL, Stored
 from modelpm.store.files import Files, store_errors
 from modelpm.store.gc import Garbage
 from modelpm.store.index import REF_NAME
@@ -399,7 +399,7 @@ def test_names_leases_and_plans_wait_for_the_lock(
 
 
 def test_the_order_of_a_pull_is_the_order_of_durability(root: Path, memory: Memory) -> None:
-    """Each file: written, synced, renamed, its folder synced; a name when all folders are."""
+    """Each file: written, synced, renamed; a name when all folders are synced."""
     log: list[tuple[str, str]] = []
 
     def before(operation: str, path: Path) -> None:
@@ -415,8 +415,7 @@ def test_the_order_of_a_pull_is_the_order_of_durability(root: Path, memory: Memo
     for digest in (Digest.of(b"layer"), Digest.of(b""), desc.digest):
         draft, final = f"store/ingest/sha256-{digest.hex}", f"store/blobs/sha256/{digest.hex}"
         wanted = [("create", draft), ("truncate", draft), ("write", draft), ("utime", draft)]
-        wanted += [("fsync", draft), ("rename", draft), ("fsync", "store/blobs/sha256")]
-        wanted += [("chmod", final)]
+        wanted += [("fsync", draft), ("move", draft), ("chmod", final)]
         assert log[: len(wanted)] == wanted
         del log[: len(wanted)]
     assert log[:2] == [("fsync", "store/blobs/sha256"), ("fsync", "store/blobs/sha512")]
@@ -433,6 +432,19 @@ def test_the_order_of_a_pull_is_the_order_of_durability(root: Path, memory: Memo
     last_move = len(kinds) - 1 - kinds[::-1].index("move")
     assert log[last_move + 1] == ("fsync", "store/blobs/sha256")
     assert set(kinds[last_move + 2 :]) == {"remove"}
+
+
+def test_a_large_blob_is_durable_with_its_name_as_soon_as_it_is_here(
+    root: Path, memory: Memory
+) -> None:
+    log: list[tuple[str, str]] = []
+    store = Store(root, files=Files(lambda operation, path: log.append((operation, str(path)))))
+    desc = memory.leaf(bytes(SMALL + 1))
+    store.push(desc, memory)
+    draft = str(root / "ingest" / f"sha256-{desc.digest.hex}")
+    at = log.index(("rename", draft))
+    assert ("fsync", draft) in log[:at]
+    assert log[at + 1] == ("fsync", str(root / "blobs" / "sha256"))
 
 
 def test_bytes_come_in_while_another_has_the_lock(store: Store, memory: Memory) -> None:
