@@ -10,14 +10,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from modelpm.content import Moved, Observer, Settled, Step, ignore, read
+from modelpm.content import Observer, Step, ignore, read
 from modelpm.errors import DigestMismatchError, ModelError, NotFoundError, StoreError
 from modelpm.foreign import huggingface, lmstudio, ollama
 from modelpm.foreign.found import Found, Held
+from modelpm.intake import OCTETS, Intake
 from modelpm.model import about
 from modelpm.model.about import MAX_CONFIG, About
 from modelpm.model.blueprint import Blueprint
@@ -32,8 +32,6 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, load_json
 from modelpm.store.files import open_regular
 from modelpm.store.layout import Store
-
-OCTETS = "application/octet-stream"
 
 _BELOW = (".", "models", "hub", "lm-studio/models")
 _MAX_SMALL = 2**26
@@ -85,8 +83,8 @@ def take_in(store: Store, found: Found, name: str, observe: Observer = ignore) -
     if found.flaw:
         raise ModelError(found.flaw)
     with contextlib.ExitStack() as kept:
-        bench = _Bench(store, kept, observe)
-        root = bench.manifest(found) if found.manifest is not None else bench.files(found)
+        arrival = _Arrival(store, Intake(store, kept, observe))
+        root = arrival.manifest(found) if found.manifest is not None else arrival.files(found)
         old = store.find(name)
         if old is not None and old.descriptor.digest == root.digest:
             return False
@@ -102,12 +100,11 @@ def take_in(store: Store, found: Found, name: str, observe: Observer = ignore) -
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
-    """Where one model enters the store. What has entered is kept until `kept` ends."""
+class _Arrival:
+    """How one model comes in."""
 
     store: Store
-    kept: contextlib.ExitStack
-    observe: Observer
+    intake: Intake
 
     def manifest(self, found: Found) -> Descriptor:
         """The model as it is: its manifest's bytes, and every blob under its digest."""
@@ -116,7 +113,7 @@ class _Bench:
         Model.read(manifest, _Outside(held))  # before a byte moves: is it a model at all?
         for desc in {desc.digest: desc for desc in manifest.successors}.values():
             self._take(held[desc.digest], desc.media_type)
-        return self._put(manifest.raw, manifest.media_type)
+        return self.intake.put(manifest.raw, manifest.media_type)
 
     def files(self, found: Found) -> Descriptor:
         """A ModelPack of the files, in the order of their names."""
@@ -132,9 +129,9 @@ class _Bench:
             for file, name in zip(files, names, strict=True)
         )
         written = write(Blueprint(parts, self._about(parts, headers)), FORMATS["modelpack"])
-        self._put(written.config, OCTETS)
+        self.intake.put(written.config)
         manifest = _with_origin(written.manifest, found.origin or {})
-        return self._put(manifest.raw, manifest.media_type)
+        return self.intake.put(manifest.raw, manifest.media_type)
 
     def _take(self, file: Held, media_type: str) -> Descriptor:
         """Adopt a file, unless the bytes that it is said to have are here."""
@@ -142,12 +139,7 @@ class _Bench:
             told = Descriptor(media_type, file.digest, file.size)
             if self._keep(told):
                 return told
-        standin = Descriptor(media_type, Digest.of(os.fsencode(file.path)), file.size)
-        self.observe(Step("hashing", file.name, (standin,)))
-        desc = self.store.adopt(
-            file.path, media_type, self.kept, lambda count: self.observe(Moved(standin, count))
-        )
-        self.observe(Settled(standin, present=False))
+        desc = self.intake.adopt(file.path, file.name, file.size, media_type)
         if file.digest is not None and (desc.digest, desc.size) != (file.digest, file.size):
             raise DigestMismatchError(f"{file.path} is damaged: its bytes have {desc.digest}")
         if file.git is not None and desc.size <= _MAX_SMALL:
@@ -161,14 +153,8 @@ class _Bench:
         """Whether the blob is here, and stays."""
         if not self.store.exists(desc):
             return False
-        self.kept.enter_context(self.store.hold([desc]))
+        self.intake.keep([desc])
         return self.store.exists(desc)
-
-    def _put(self, content: bytes, media_type: str) -> Descriptor:
-        desc = Descriptor.of(content, media_type)
-        self.kept.enter_context(self.store.hold([desc]))
-        self.store.push(desc, _Bytes(content))
-        return desc
 
     def _about(self, parts: Sequence[Part], headers: Mapping[str, Header]) -> About:
         """What the weights say; of several models in one what they have in common."""
@@ -199,20 +185,6 @@ def _with_origin(manifest: Manifest, origin: Mapping[str, str]) -> Manifest:
         return manifest
     raw = encode({**document, "annotations": told}, sort_keys=False, newline=False)
     return Manifest.parse(raw, manifest.media_type)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    """A Fetcher of one content."""
-
-    content: bytes
-
-    @contextlib.contextmanager
-    def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        """Open it, whatever is asked for."""
-        del desc
-        with BytesIO(self.content[offset:]) as stream:
-            yield stream
 
 
 @dataclass(frozen=True, slots=True)

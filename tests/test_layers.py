@@ -28,7 +28,13 @@ STOREYS = [
         "modelpm.runner",
     },
     {"modelpm.project"},
-    {"modelpm.installed", "modelpm.offered", "modelpm.remotes", "modelpm.foreign"},
+    {
+        "modelpm.installed",
+        "modelpm.offered",
+        "modelpm.remotes",
+        "modelpm.foreign",
+        "modelpm.intake",
+    },
     {
         "modelpm.session",
         "modelpm.comparing",

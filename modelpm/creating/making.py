@@ -5,20 +5,18 @@ done, and the layers of a model that is here already are shared.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
-from modelpm.content import Moved, Observer, Settled, Step, ignore
+from modelpm.content import Observer, Step, ignore
 from modelpm.creating.inherited import Inherited
-from modelpm.creating.plan import OCTETS, Plan, standin
+from modelpm.creating.plan import Plan, marked
 from modelpm.errors import ModelError
 from modelpm.installed import Installed
+from modelpm.intake import Intake
 from modelpm.model.blueprint import Blueprint, Format
-from modelpm.model.folder import Found
 from modelpm.model.modelfile import Modelfile
 from modelpm.model.writing import FORMATS, homeless, write
 from modelpm.oci.descriptor import Descriptor
@@ -65,20 +63,23 @@ def create(
     ModelError, NotFoundError and StoreError, with the line of the Modelfile where there is one.
     """
     with contextlib.ExitStack() as kept:
-        bench = _Bench(store, kept, observe)
+        intake = Intake(store, kept, observe)
         plan = Plan(modelfile, folder, lambda name: Inherited.read(store, find(name), kept))
         texts = plan.texts()
         blueprint = replace(plan.blueprint(texts), created=wish.created)
         _refuse_homeless(blueprint, wish)
         write(blueprint, wish.form)  # before a file is hashed: can it be written at all?
-        taken = {standin(found).digest: bench.adopt(found) for found in plan.files}
+        taken = {
+            marked(found).digest: intake.adopt(found.path, found.name, found.size)
+            for found in plan.files
+        }
         parts = [
             replace(part, descriptor=taken.get(part.descriptor.digest, part.descriptor))
             for part in blueprint.parts
         ]
         for content in texts.values():
-            bench.put(content, OCTETS)
-        bench.finish(replace(blueprint, parts=tuple(parts)), wish.form, tag)
+            intake.put(content)
+        _finish(intake, replace(blueprint, parts=tuple(parts)), wish.form, tag)
 
 
 def convert(
@@ -91,56 +92,17 @@ def convert(
             inherited.parts, inherited.about, inherited.words, created=wish.created
         )
         _refuse_homeless(blueprint, wish)
-        _Bench(store, kept, observe).finish(blueprint, wish.form, tag)
+        _finish(Intake(store, kept, observe), blueprint, wish.form, tag)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bench:
-    """Where things enter the store; they are kept until the name is written."""
-
-    store: Store
-    kept: contextlib.ExitStack
-    observe: Observer
-
-    def adopt(self, found: Found) -> Descriptor:
-        """Take in a file, telling how far its hashing is."""
-        mark = standin(found)
-        self.observe(Step("hashing", found.name, (mark,)))
-        desc = self.store.adopt(
-            found.path, OCTETS, self.kept, lambda count: self.observe(Moved(mark, count))
-        )
-        self.observe(Settled(mark, present=False))
-        return desc
-
-    def put(self, content: bytes, media_type: str) -> Descriptor:
-        """Write a small blob."""
-        desc = Descriptor.of(content, media_type)
-        self.kept.enter_context(self.store.hold([desc]))
-        self.store.push(desc, _Bytes(content))
-        return desc
-
-    def finish(self, blueprint: Blueprint, form: Format, tag: Tag) -> None:
-        """Write config and manifest, and have them named."""
-        written = write(blueprint, form)
-        self.kept.enter_context(self.store.hold(part.descriptor for part in blueprint.parts))
-        self.observe(Step("tagging"))
-        self.put(written.config, OCTETS)
-        self.put(written.manifest.raw, written.manifest.media_type)
-        tag(written.manifest.descriptor)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    """A Fetcher of one content."""
-
-    content: bytes = field(repr=False)
-
-    @contextlib.contextmanager
-    def fetch(self, desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        """Open it, whatever is asked for."""
-        del desc
-        with BytesIO(self.content[offset:]) as stream:
-            yield stream
+def _finish(intake: Intake, blueprint: Blueprint, form: Format, tag: Tag) -> None:
+    """Write config and manifest, and have them named."""
+    written = write(blueprint, form)
+    intake.keep(part.descriptor for part in blueprint.parts)
+    intake.observe(Step("tagging"))
+    intake.put(written.config)
+    intake.put(written.manifest.raw, written.manifest.media_type)
+    tag(written.manifest.descriptor)
 
 
 def _refuse_homeless(blueprint: Blueprint, wish: Wish) -> None:

@@ -4,7 +4,6 @@ All that can be refused is refused here, before a file is hashed.
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from modelpm.creating.inherited import WORDS, Inherited
 from modelpm.errors import InvalidReferenceError, ModelError, NotFoundError
+from modelpm.intake import OCTETS, standin
 from modelpm.model import about, parameters, template
 from modelpm.model.about import MAX_CONFIG, About
 from modelpm.model.blueprint import Blueprint
@@ -25,7 +25,6 @@ from modelpm.model.roles import Role
 from modelpm.model.shards import listed, weight_sets
 from modelpm.oci.descriptor import Descriptor, Digest
 
-OCTETS = "application/octet-stream"
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?")
 
 
@@ -104,7 +103,7 @@ class Plan:
         if len(sets) > 1:
             raise ModelError(f"two models or more: {listed(sets)} (name one with FROM)")
         sets[0].check()
-        found_at = {standin(found).digest: found.path for found in weights}
+        found_at = {marked(found).digest: found.path for found in weights}
         paths = [found_at[part.descriptor.digest] for part in sets[0].parts]
         if all(path in headers for path in paths):
             return about.of_ggufs([headers[path] for path in paths])
@@ -204,12 +203,12 @@ def _is_there(path: Path) -> bool:
 
 def _parts(files: Iterable[Found]) -> list[Part]:
     """Parts for files that are not hashed yet."""
-    return [Part(found.role, standin(found), found.name) for found in files]
+    return [Part(found.role, marked(found), found.name) for found in files]
 
 
-def standin(found: Found) -> Descriptor:
-    """What stands for a file while its digest is not known: the digest is that of its path."""
-    return Descriptor(OCTETS, Digest.of(os.fsencode(found.path)), found.size)
+def marked(found: Found) -> Descriptor:
+    """What stands for a file that is not hashed yet."""
+    return standin(found.path, found.size)
 
 
 def _role(role: Role, header: Header | None) -> Role:
