@@ -6,12 +6,12 @@ The words and their order are those of the reference system, so that a reader kn
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from modelpm.cli import output
 from modelpm.cli.options import Settings
-from modelpm.cli.tracks import COPYING, PULLING, PUSHING, Words
+from modelpm.cli.tracks import COPYING, HASHING, PULLING, PUSHING, UNPACKING, Words
 from modelpm.cli.views import Drawn, Recorded, Written
 from modelpm.content import Event, Moved, Observer, Settled, Step, Waiting, ignore
 from modelpm.oci.descriptor import Descriptor, Digest
@@ -19,10 +19,10 @@ from modelpm.oci.descriptor import Descriptor, Digest
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """What a verb tells: the lines of each of its stages, and the words for its layers."""
+    """What a verb tells of its stages: their lines, and the words for what moves in them."""
 
     stages: Mapping[str, tuple[str, ...]]
-    words: Words
+    moves: Mapping[str, Words]
 
 
 PULL = Telling(
@@ -33,7 +33,7 @@ PULL = Telling(
         "pruning": ("removing any unused layers",),
         "done": ("success",),
     },
-    PULLING,
+    {"copying": PULLING, "unpacking": UNPACKING},
 )
 PUSH = Telling(
     {
@@ -41,9 +41,17 @@ PUSH = Telling(
         "tagging": ("writing manifest",),
         "done": ("success",),
     },
-    PUSHING,
+    {"copying": PUSHING},
 )
-MIRROR = Telling({**PUSH.stages, "referrers": ("copying what refers to it",)}, COPYING)
+MIRROR = Telling({**PUSH.stages, "referrers": ("copying what refers to it",)}, {"copying": COPYING})
+MAKE = Telling(
+    {
+        "tagging": ("writing manifest",),
+        "pruning": ("removing any unused layers",),
+        "done": ("success",),
+    },
+    {"hashing": HASHING},
+)
 
 
 class View(Protocol):
@@ -53,8 +61,8 @@ class View(Protocol):
         """A stage of the verb begins."""
         ...
 
-    def begin(self, leaves: tuple[Descriptor, ...]) -> None:
-        """These layers will be moved."""
+    def begin(self, leaves: tuple[Descriptor, ...], words: Words) -> None:
+        """These layers will be moved, which is told in these words."""
         ...
 
     def moved(self, leaf: Descriptor, offset: int) -> None:
@@ -85,7 +93,7 @@ def watching(settings: Settings, telling: Telling = PULL) -> Iterator[Observer]:
         yield ignore
         return
     kind = Recorded if settings.json else Drawn if output.can_draw() else Written
-    progress = Progress(kind(words=telling.words), telling.stages)
+    progress = Progress(kind(), telling)
     try:
         yield progress
     finally:
@@ -95,13 +103,12 @@ def watching(settings: Settings, telling: Telling = PULL) -> Iterator[Observer]:
 class Progress:
     """The observer: lets the events of all threads through to the view one by one."""
 
-    def __init__(self, view: View, stages: Mapping[str, tuple[str, ...]] = PULL.stages) -> None:
+    def __init__(self, view: View, telling: Telling = PULL) -> None:
         self._view = view
-        self._stages = stages
+        self._telling = telling
         self._lock = threading.Lock()
         self._is_closed = False
         self._offsets: dict[Digest, int] = {}
-        self._stage = ""
 
     def __call__(self, event: Event) -> None:
         """Take an event, from any thread."""
@@ -130,11 +137,9 @@ class Progress:
                 self._view.settled(leaf, present)
             case Waiting(seconds, reason):
                 self._view.waiting(seconds, reason)
-            case Step("copying", leaves=leaves):
-                self._offsets.clear()
-                self._view.begin(leaves)
-            case Step(stage):
-                # One layer after the other is unpacked: that is told once.
-                again, self._stage = stage == self._stage == "unpacking", stage
-                for text in () if again else self._stages.get(stage, ()):
+            case Step(stage, subject, leaves):
+                for text in self._telling.stages.get(stage, ()):
                     self._view.stage(text)
+                if (words := self._telling.moves.get(stage)) is not None:
+                    self._offsets.clear()
+                    self._view.begin(leaves, replace(words, subject=subject))

@@ -23,17 +23,25 @@ class Words:
 
     verb: str
     """`pulling`: before the layer's digest."""
-    present: str
-    """Of a layer that need not move."""
-    ending: str
+    present: str = ""
+    """Of a layer that need not move, where there can be one."""
+    ending: str = "finishing"
     """Of a layer whose last byte has moved, while it is not settled."""
     again: str = ""
     """Why a layer begins anew, where that is a thing to tell."""
+    subject: str = ""
+    """What moves, if it has a name and its digest is not known."""
+
+    def of(self, leaf: Descriptor) -> str:
+        """What happens to this layer."""
+        return f"{self.verb} {self.subject or leaf.digest.short}"
 
 
 PULLING = Words("pulling", "already here", "verifying", "its bytes were wrong")
-PUSHING = Words("pushing", "already there", "finishing")
-COPYING = Words("copying", "already there", "finishing")
+PUSHING = Words("pushing", "already there")
+COPYING = Words("copying", "already there")
+UNPACKING = Words("unpacking")
+HASHING = Words("hashing")
 
 
 @dataclass(slots=True)
@@ -93,15 +101,16 @@ class Track:
 class Tracks:
     """The tracks of one copy's layers, in their order, and the track of all of them."""
 
-    def __init__(self, clock: Callable[[], float], words: Words = PULLING) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.words = words
+        self.words = PULLING
         self._tracks: dict[Digest, Track] = {}
         self._offsets: dict[Digest, int] = {}
         self.total = Track("total", 0)
 
-    def begin(self, leaves: tuple[Descriptor, ...]) -> None:
+    def begin(self, leaves: tuple[Descriptor, ...], words: Words = PULLING) -> None:
         """Begin a copy of these layers."""
+        self.words = words
         self._tracks = {leaf.digest: self._track(leaf) for leaf in leaves}
         self._offsets.clear()
         self.total = Track("total", sum(leaf.size for leaf in leaves))
@@ -140,7 +149,7 @@ class Tracks:
         return sum(moving) > 1
 
     def _track(self, leaf: Descriptor) -> Track:
-        return Track(f"{self.words.verb} {leaf.digest.short}", leaf.size)
+        return Track(output.escape(self.words.of(leaf)), leaf.size)
 
 
 class Waits:
@@ -210,4 +219,4 @@ def waiting(seconds: float, reason: str) -> str:
 
 def again(leaf: Descriptor, words: Words = PULLING) -> str:
     """What is said when a layer begins anew; empty where that is nothing to tell."""
-    return f"{words.verb} {leaf.digest.short} again: {words.again}" if words.again else ""
+    return f"{words.of(leaf)} again: {words.again}" if words.again else ""

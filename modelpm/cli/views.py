@@ -30,11 +30,10 @@ class Drawn:
     stopped, keeps no transfer waiting.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._words = words
         self._lock = threading.Lock()
-        self._tracks = Tracks(clock, words)
+        self._tracks = Tracks(clock)
         self._waits = Waits(clock)
         self._notes: list[str] = []
         self._is_together = False
@@ -46,15 +45,15 @@ class Drawn:
         self.close()
         output.note(text)
 
-    def begin(self, leaves: tuple[Descriptor, ...]) -> None:
+    def begin(self, leaves: tuple[Descriptor, ...], words: Words) -> None:
         """Decide how many lines there will be."""
         self.close()
         rows = output.terminal_size().lines
         self._is_together = len(leaves) > min(MOST_BARS, rows - _SPARE_ROWS)
         self._has_total = False
-        self._tracks.begin(leaves)
+        self._tracks.begin(leaves, words)
         if self._is_together:
-            self._tracks.total.head = f"{self._words.verb} {len(leaves)} layers"
+            self._tracks.total.head = f"{words.verb} {len(leaves)} layers"
         if leaves:
             self._open()
 
@@ -67,7 +66,7 @@ class Drawn:
     def again(self, leaf: Descriptor) -> None:
         """Say it above the bars, for the layer's begins anew."""
         with self._lock:
-            self._notes += filter(None, [again(leaf, self._words)])
+            self._notes += filter(None, [again(leaf, self._tracks.words)])
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Know it for the next frame: a whole bar tells enough."""
@@ -122,7 +121,7 @@ class Drawn:
                 f"{output.duration(left) if left is not None else '':>6}",
             ]
         elif not track.is_settled and track.began is not None:
-            tail.append(self._words.ending)
+            tail.append(self._tracks.words.ending)
         return Bar(track.head, track.done, track.total, tail)
 
 
@@ -161,10 +160,9 @@ class _Frames:
 class Written:
     """Plain lines: one for each layer when it is there, and one now and then for a long one."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._words = words
-        self._tracks = Tracks(clock, words)
+        self._tracks = Tracks(clock)
         self._told = Told(clock, _REMIND)
         self._began = self._reported = clock()
 
@@ -172,9 +170,9 @@ class Written:
         """Tell the stage."""
         output.note(text)
 
-    def begin(self, leaves: tuple[Descriptor, ...]) -> None:
+    def begin(self, leaves: tuple[Descriptor, ...], words: Words) -> None:
         """Say nothing for the first seconds."""
-        self._tracks.begin(leaves)
+        self._tracks.begin(leaves, words)
         self._began = self._reported = self._clock()
 
     def moved(self, leaf: Descriptor, offset: int) -> None:
@@ -194,13 +192,13 @@ class Written:
 
     def again(self, leaf: Descriptor) -> None:
         """Tell it."""
-        if text := again(leaf, self._words):
+        if text := again(leaf, self._tracks.words):
             output.note(text)
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Tell that the layer is there."""
         track = self._tracks.move(leaf, leaf.size, is_settled=True)
-        known = f" ({self._words.present})" if present else ""
+        known = f" ({self._tracks.words.present})" if present else ""
         output.note(f"{track.head}: 100% {output.size(leaf.size)}{known}")
 
     def waiting(self, seconds: float, reason: str) -> None:
@@ -215,9 +213,9 @@ class Written:
 class Recorded:
     """JSON objects with the keys of Ollama's API: `status`, `digest`, `total`, `completed`."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, words: Words = PULLING) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._words = words
+        self._words = PULLING
         self._told = Told(clock, _RECORD)
         self._recorded: dict[Digest, float] = {}
 
@@ -226,10 +224,11 @@ class Recorded:
         if text != "success":
             output.record({"status": text})
 
-    def begin(self, leaves: tuple[Descriptor, ...]) -> None:
-        """Write nothing: each layer tells its size."""
-        del leaves
-        self._recorded.clear()
+    def begin(self, leaves: tuple[Descriptor, ...], words: Words) -> None:
+        """Write nothing: each layer tells its size, and what has a name only if it takes long."""
+        self._words = words
+        now = self._clock()
+        self._recorded = {leaf.digest: now for leaf in leaves if words.subject}
 
     def moved(self, leaf: Descriptor, offset: int) -> None:
         """Write how far it is, once a second."""
@@ -245,7 +244,7 @@ class Recorded:
 
     def settled(self, leaf: Descriptor, present: bool) -> None:
         """Write that the layer is there."""
-        self._write(leaf, leaf.size, present=present)
+        self._write(leaf, leaf.size, **({"present": present} if self._words.present else {}))
 
     def waiting(self, seconds: float, reason: str) -> None:
         """Write it, once while it goes on."""
@@ -257,6 +256,6 @@ class Recorded:
         """Nothing is open."""
 
     def _write(self, leaf: Descriptor, offset: int, **more: bool) -> None:
-        status = f"{self._words.verb} {leaf.digest.short}"
-        told = {"digest": str(leaf.digest), "total": leaf.size, "completed": offset}
-        output.record({"status": status, **told, **more})
+        known = {} if self._words.subject else {"digest": str(leaf.digest)}
+        told = {**known, "total": leaf.size, "completed": offset}
+        output.record({"status": self._words.of(leaf), **told, **more})

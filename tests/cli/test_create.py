@@ -6,10 +6,6 @@ from pathlib import Path
 import pytest
 from gguf_writer import tiny_llama
 
-from modelpm.cli import hashing, output
-from modelpm.cli.options import Settings
-from modelpm.content import Moved, Settled, Step, Waiting
-from modelpm.oci.descriptor import Descriptor, Digest
 from tests.cli.conftest import Cli
 from tests.cli.models import HOSTILE, NEVER
 
@@ -144,44 +140,3 @@ def test_convert_refuses_to_lose_anything(cli: Cli, folder: Path) -> None:
     assert refused.code == 9
     assert "no place for README.md (document) (leave it out with --lossy" in refused.errors
     assert cli("convert", "one", "two", "--format", "ollama", "--lossy").code == 0
-
-
-# The bar.
-
-LEAF = Descriptor("a/b", Digest.of(b""), 1000)
-
-
-def settings(*, json: bool = False) -> Settings:
-    return Settings(None, None, (), None, quiet=False, debug=False, json=json)
-
-
-def test_a_bar_is_drawn_on_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(output, "can_draw", lambda: True)
-    monkeypatch.setattr(hashing, "_FRAME", 0.0)
-    with hashing.hashing(settings()) as tell:
-        tell(Step("hashing", "m.gguf", (LEAF,)))
-        tell(Moved(LEAF, 500))
-        tell(Waiting(1, "nothing"))
-        tell(Settled(LEAF, present=False))
-        tell(Step("tagging"))
-        tell(Step("hashing", "n.gguf", (LEAF,)))
-        tell(Moved(LEAF, 100))
-    drawn = capsys.readouterr().err
-    assert "hashing m.gguf:  50%" in drawn
-    assert "hashing m.gguf: 100%" in drawn
-    assert drawn.index("hashing m.gguf: 100%") < drawn.index("writing manifest")
-    assert drawn.endswith("\x1b[?7h")
-
-
-@pytest.mark.parametrize(("json", "pause"), [(False, "_REPORT"), (True, "_RECORD")])
-def test_a_long_file_is_told_of_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pause: str, *, json: bool
-) -> None:
-    monkeypatch.setattr(hashing, pause, 0.0)
-    with hashing.hashing(settings(json=json)) as tell:
-        tell(Step("hashing", "m.gguf", (LEAF,)))
-        tell(Moved(LEAF, 250))
-    captured = capsys.readouterr()
-    assert ('"completed": 250' if json else " 25% of 1.0 KB") in captured.out + captured.err

@@ -52,18 +52,98 @@ def tell(observe: Observer, clock: Clock) -> None:
         observe(Step(stage))
 
 
-def test_that_archives_are_unpacked_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = progress.Progress(Written(Clock()))
-    for stage, subject in (("tagging", ""), ("unpacking", "a"), ("unpacking", "b"), ("done", "")):
-        watch(Step(stage, subject))
+def tell_unpacking(observe: Observer, clock: Clock) -> None:
+    observe(Step("tagging"))
+    observe(Step("unpacking", leaves=(BIG, SMALL)))
+    for second in range(11):
+        clock.now += 1
+        observe(Moved(BIG, second * 100_000_000))
+    observe(Settled(BIG, present=False))
+    observe(Moved(SMALL, 0))
+    observe(Settled(SMALL, present=False))
+    observe(Step("done"))
+
+
+def test_how_far_archives_are_unpacked_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    watch = progress.Progress(Written(clock))
+    tell_unpacking(watch, clock)
     watch.close()
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "verifying sha256 digest",
         "writing manifest",
         "unpacking archives",
+        "unpacking aaaaaaaaaaaa:  10% of 3.8 GB, 100 MB/s",
+        "unpacking aaaaaaaaaaaa:  23% of 3.8 GB, 100 MB/s",
+        "unpacking aaaaaaaaaaaa: 100% 3.8 GB",
+        "unpacking bbbbbbbbbbbb: 100% 120 B",
         "success",
     ]
+    tell_unpacking(progress.Progress(Recorded(clock)), clock)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[2] == {"status": "unpacking archives"}
+    assert [(r["digest"], r["completed"]) for r in records if "digest" in r] == [
+        *((str(BIG.digest), second * 100_000_000) for second in range(11)),
+        (str(BIG.digest), BIG.size),
+        (str(SMALL.digest), 0),
+        (str(SMALL.digest), 120),
+    ]
+    assert all(list(r) == ["status", "digest", "total", "completed"] for r in records[3:-1])
+
+
+def tell_making(observe: Observer, clock: Clock) -> None:
+    """A model is made of two files; the digests are not those of their bytes."""
+    for name, leaf in ((f"m{HOSTILE}.gguf", BIG), ("n.json", SMALL)):
+        observe(Step("hashing", name, (leaf,)))
+        for second in range(7 if leaf is BIG else 0):
+            clock.now += 1
+            observe(Moved(leaf, second * 100_000_000))
+        observe(Moved(leaf, leaf.size))
+        observe(Settled(leaf, present=False))
+    for stage in ("tagging", "pruning", "done"):
+        observe(Step(stage))
+
+
+def test_how_far_files_are_hashed_is_told_by_their_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    tell_making(progress.Progress(Written(clock), progress.MAKE), clock)
+    told = capsys.readouterr().err
+    assert not NEVER & set(told)
+    first, second, *rest = told.splitlines()
+    assert first.startswith("hashing m\\x07")
+    assert first.endswith(".gguf:  10% of 3.8 GB, 100 MB/s")
+    assert second.endswith(".gguf: 100% 3.8 GB")
+    assert rest == [
+        "hashing n.json: 100% 120 B",
+        "writing manifest",
+        "removing any unused layers",
+        "success",
+    ]
+    tell_making(progress.Progress(Recorded(clock), progress.MAKE), clock)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    hashing, total = f"hashing m{HOSTILE}.gguf", {"total": BIG.size}
+    assert records == [
+        *({"status": hashing, **total, "completed": s * 100_000_000} for s in range(7)),
+        {"status": hashing, **total, "completed": BIG.size},
+        {"status": "hashing n.json", "total": 120, "completed": 120},
+        {"status": "writing manifest"},
+        {"status": "removing any unused layers"},
+    ]
+
+
+def test_bars_of_files_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    watch = progress.Progress(Drawn(clock), progress.MAKE)
+    tell_making(watch, clock)
+    watch.close()
+    drawn = capsys.readouterr().err
+    assert "hashing m\\x07" in drawn
+    assert "hashing n.json: 100%" in drawn
+    assert drawn.index("hashing n.json: 100%") < drawn.index("writing manifest")
+    assert "aaaaaaaaaaaa" not in drawn
 
 
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +187,7 @@ def tell_push(observe: Observer, clock: Clock) -> None:
 
 def test_a_push_is_told_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    watch = progress.Progress(Written(clock, progress.PUSH.words), progress.PUSH.stages)
+    watch = progress.Progress(Written(clock), progress.PUSH)
     tell_push(watch, clock)
     watch.close()
     assert capsys.readouterr().err.splitlines() == [
@@ -118,7 +198,7 @@ def test_a_push_is_told_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> 
         "writing manifest",
         "success",
     ]
-    watch = progress.Progress(Recorded(clock, progress.MIRROR.words), progress.MIRROR.stages)
+    watch = progress.Progress(Recorded(clock), progress.MIRROR)
     tell_push(watch, clock)
     watch(Step("referrers"))
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -133,7 +213,7 @@ def test_bars_of_a_push_say_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    watch = progress.Progress(Drawn(clock, progress.PUSH.words), progress.PUSH.stages)
+    watch = progress.Progress(Drawn(clock), progress.PUSH)
     tell_push(watch, clock)
     watch(Step("copying", leaves=(BIG,)))
     watch(Moved(BIG, BIG.size))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modelpm.cli.clients import open_client
-from modelpm.cli.hashing import hashing
 from modelpm.cli.options import Settings, verb
+from modelpm.cli.progress import MAKE, watching
 from modelpm.cli.written import tell, wish_of, written
 from modelpm.errors import NotFoundError
 
@@ -40,7 +40,7 @@ def command(
     if paths and file is not None:
         raise click.UsageError("give a Modelfile or PATHs, not both")
     modelfile, folder = _from_paths(paths) if paths else _from_file(file or DEFAULT)
-    with hashing(settings) as observe, open_client(settings, observe) as client:
+    with watching(settings, MAKE) as observe, open_client(settings, observe) as client:
         model = client.create(name, modelfile, folder, wish_of(wish))
     tell(settings, model, "created")
 

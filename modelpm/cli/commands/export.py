@@ -12,7 +12,7 @@ from modelpm.cli.tracks import COPYING
 from modelpm.content import ignore
 from modelpm.errors import DigestMismatchError
 
-_TELLING = Telling({}, COPYING)
+_TELLING = Telling({}, {"copying": COPYING})
 
 DAMAGED = "a file of the store is damaged: nothing was exported (try: modelpm pull, then again)"
 

@@ -9,9 +9,9 @@ from click.shell_completion import CompletionItem
 
 from modelpm.cli import output
 from modelpm.cli.clients import open_client
-from modelpm.cli.hashing import hashing
 from modelpm.cli.options import Settings, settings_of, verb
 from modelpm.cli.places import PROGRAMS, places
+from modelpm.cli.progress import MAKE, watching
 from modelpm.cli.transfers import each
 from modelpm.client import Client
 from modelpm.errors import ModelPMError, NotFoundError, StoreError
@@ -118,7 +118,7 @@ def _wanted(found: "Sequence[Found]", name: str, program: str) -> "Found":
 def _take_in(settings: Settings, found: "Found", new: str) -> None:
     if not settings.quiet and not settings.json:
         output.note(f"{found.name}:")
-    with hashing(settings) as observe, open_client(settings, observe) as client:
+    with watching(settings, MAKE) as observe, open_client(settings, observe) as client:
         model = client.import_(found, new)
     if settings.json:
         told = {"name": model.name, "digest": str(model.digest), "size": model.size}
