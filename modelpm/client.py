@@ -67,6 +67,8 @@ class Client(Installation):
             unpacking.unpack(self.store, chosen, self._observe)
             if old is None or old.descriptor.digest != chosen.digest:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
+            else:
+                self.store.settle()  # some of it may have been damaged, or gone
 
         unpacking.spare(source, self.store, chosen)
         transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)

@@ -150,7 +150,10 @@ class Store:
     # Writing: the Target.
 
     def push(self, desc: Descriptor, source: Fetcher) -> None:
-        """Bring a blob in, verified and durable. Idempotent; resumes."""
+        """Bring a blob in, verified. Idempotent; resumes.
+
+        It is durable once a manifest got a name after it, or it was settled.
+        """
         self.prepare()
         if not self.exists(desc):
             self._blobs.take(desc, source)
@@ -189,9 +192,16 @@ class Store:
             notes[SELECTED_FROM] = str(selected_from)
         with self._files.locked(self._lock, exclusive=True):
             notes[SIZE] = str(self._complete_size(desc))
-            for algorithm in HEX_LENGTH:  # another process may have brought the last blob just now
-                self._files.sync_folder(self.root / "blobs" / algorithm)
+            self.settle()
             self._index.put(reference, desc, notes)
+
+    def settle(self) -> None:
+        """Make durable what has come in, also what another process has brought just now.
+
+        For who brings again what a name needs already; a new name does it by itself.
+        """
+        for algorithm in HEX_LENGTH:
+            self._files.sync_folder(self.root / "blobs" / algorithm)
 
     @contextlib.contextmanager
     def hold(self, descs: Iterable[Descriptor]) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The same with nothing left out: `Client.pull` from a registry, in an interpreter of its own."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -8,9 +9,15 @@ import sys
 from pathlib import Path
 
 import build
+import pytest
 from registry import Registry
 
 from modelpm.client import Client
+from modelpm.content import read_manifest
+from modelpm.store.blobs import SMALL
+from modelpm.store.layout import Store
+from tests.crash.power import MODES, Disk, Recorder
+from tests.memory import Memory
 
 LONG = bool(os.environ.get("MODELPM_TEST_LONG"))
 POINTS = 10_000 if LONG else 6
@@ -69,3 +76,32 @@ def test_a_pull_killed_anywhere_is_run_again(tmp_path: Path, loopback: Registry)
             assert not client.garbage()
         shutil.rmtree(home)
     print(f"{len(points)} of {total} points of a pull through the client")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_pull_has_mended_outlives_a_loss_of_power(
+    tmp_path: Path, loopback: Registry, killed: bool
+) -> None:
+    """The name is there already and stays: no new one makes the blob's own name durable."""
+    loopback.content.add("library/model", "latest", next(iter(build.LAYOUTS.values()))())
+    live = tmp_path / "live"
+    with Client(live / "home", default_registry=f"{loopback.host}/library") as client:
+        manifest = read_manifest(client.store, client.pull("model").descriptor)
+        config = next(leaf for leaf in manifest.successors if leaf.size <= SMALL)
+        content = client.store._blobs.path(config.digest).read_bytes()
+        client.store._blobs.path(config.digest).unlink()
+        shutil.copytree(live, tmp_path / "before")
+        recorder = Recorder(live)
+        client.store = Store(live / "home", files=recorder)
+        if killed:  # with the blob's name given, but not synced
+            memory = Memory()
+            memory.content[config.digest] = content
+            client.store.push(config, memory)
+            client.store = Store(live / "home", files=recorder)
+        client.pull("model")
+    disk = Disk(tmp_path / "before")
+    for change in recorder.log:
+        disk.apply(change)
+    for mode in MODES:
+        disk.show(tmp_path / mode, mode, random.Random(1))
+        assert Store(tmp_path / mode / "home").check() == [], mode
