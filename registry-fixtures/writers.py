@@ -114,6 +114,7 @@ WRITERS: Mapping[str, Writer] = {
     "ramalama-artifact": Writer(artifacts.ramalama, _only(GGUF, "model.gguf")),
     "ramalama-raw": Writer(images.ramalama_raw, _TINY, plain=False),
     "ramalama-car": Writer(images.ramalama_car, _TINY, plain=False),
+    "ramalama-again": Writer(images.ramalama_again, _TINY, plain=False),
     "olot": Writer(images.olot, _only(GGUF, "model.gguf", "README.md"), plain=False),
     "olot-index": Writer(
         images.olot_index,

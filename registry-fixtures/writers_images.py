@@ -38,6 +38,27 @@ def _ramalama_layers() -> list[bytes]:
     return [tar([*above, link]), *map(tar, files)]
 
 
+def ramalama_again() -> Artifact:
+    """Built on an older model: its layers take files away, and a whole folder (layer.md)."""
+    old = [
+        Member("models/", kind=FOLDER),
+        Member("models/old.gguf", b"GGUF" + bytes(60)),
+        Member("models/LICENSE", b"another\n"),
+        Member("models/notes/", kind=FOLDER),
+        Member("models/notes/old.md", b"old\n"),
+        Member("models/tiny/", kind=FOLDER),
+        Member("models/tiny/old.json", b"{}"),
+    ]
+    gone = [Member(f"models/{name}") for name in (".wh.old.gguf", ".wh.LICENSE", ".wh.notes")]
+    new = [
+        Member("models/tiny/", kind=FOLDER),
+        Member("models/tiny/.wh..wh..opq"),
+        *(Member(f"models/tiny/{name}", GGUF[name][1]) for name in ("model.gguf", "LICENSE")),
+    ]
+    layers = [gzip(tar(members)) for members in (old, gone, new)]
+    return _image(layers, f"{TAR_LAYER}+gzip", {"org.containers.type": "ai.image.model.raw"})
+
+
 def palan_car() -> Artifact:
     """palan's twin for image volumes: one plain archive, and no mark anywhere."""
     names = ("model.gguf", "chat_template.jinja", "LICENSE")

@@ -14,6 +14,7 @@ from gzip import GzipFile
 from typing import TYPE_CHECKING, BinaryIO
 
 from modelpm.errors import ModelError
+from modelpm.model.overlay import OPAQUE, WHITEOUT
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -42,7 +43,6 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OCTAL = re.compile(rb"[ ]*([0-7]*)[ \0]*")
 _RECORD = re.compile(rb"([1-9][0-9]{0,5}) ([^=\n\0]+)=")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_WHITEOUT = ".wh."
 _REFUSED = {
     b"1": "a hard link",
     b"3": "a device",
@@ -143,6 +143,7 @@ def members(stream: BinaryIO, size: int, below: str = "") -> Iterator[Member]:
     setuid, names that lead outside, names that meet, and an archive that breaks its format.
 
     With `below`, only what lies in that folder counts: a whole system's files may be around it.
+    Files that say what is gone of the folder (`overlay`) are among them.
     """
     tape = _Tape(stream, size)
     names = _Names()
@@ -152,11 +153,11 @@ def members(stream: BinaryIO, size: int, below: str = "") -> Iterator[Member]:
             return
         if header.is_file or header.is_refused:
             parts = _parts(header.name)
-            if not below or parts[:1] == (below,):
+            if not below or parts[:1] == (below,) or parts in {(OPAQUE,), (WHITEOUT + below,)}:
                 member = _checked(header, parts, tape)
-                if not (below and parts[-1].startswith(_WHITEOUT)):
+                if not (below and parts[-1].startswith(WHITEOUT)):
                     names.add(parts, header.name)
-                    yield member
+                yield member
         tape.skip_to(header.end)
     raise ModelError(f"the archive has more than {MAX_MEMBERS:,} members; refused")
 

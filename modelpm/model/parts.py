@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from modelpm.content import Fetcher, read
 from modelpm.errors import InvalidManifestError, ModelError
+from modelpm.model import overlay
 from modelpm.model.dialects import IMAGE, ORAS, TITLE, Dialect
 from modelpm.model.facts import at
 from modelpm.model.magic import WEIGHTS, Kind, head, kind_of
@@ -37,8 +38,6 @@ _NAMES = {
     Role.CONFIG: "config.json",
     Role.LICENSE: "LICENSE",
 }
-_HIDDEN = ".wh."
-"""How a layer of an image says that a file of an earlier one is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class Part:
         }
 
 
-Unpacked = Callable[[Descriptor], "tuple[Packed, ...] | None"]
+_Inside = tuple["Packed", ...] | None
+Unpacked = Callable[[Descriptor], _Inside]
 """What a layer that is an archive holds, in the archive's order; empty for one that turned out to
 be none, and None where nobody knows yet."""
 
@@ -100,13 +100,14 @@ def parts_of(
     model, ContentError where names or first bytes are to be read and cannot.
     """
     named = _names_by_layer(manifest, dialect, fetcher)
-    files: list[_File] = []
-    for layer, own in zip(manifest.layers, named, strict=True):
-        files += _files(layer, own, dialect, unpacked)
-        if len(files) > MAX_PARTS:
-            raise ModelError(f"{manifest.digest} has more than {MAX_PARTS} files")
+    packed = _looked_into(manifest, unpacked)
     if dialect is IMAGE:
-        files = _topmost(files)
+        packed = _topmost(packed)
+    files: list[_File] = []
+    for layer, own, inside in zip(manifest.layers, named, packed, strict=True):
+        files += _files(layer, own, dialect, inside)
+    if dialect is IMAGE and not all(file.is_archive for file in files):
+        files = [file for file in files if not file.is_archive]  # nothing could be taken out
     files = _by_magic(files, dialect, fetcher, local=unpacked is not None)
     if dialect is ORAS and not any(_may_be_model(file) for file in files):
         raise ModelError(
@@ -123,11 +124,29 @@ def _may_be_model(file: _File) -> bool:
     return file.role is Role.WEIGHTS or file.packed_in is not None
 
 
-def _files(
-    layer: Descriptor, own: str, dialect: Dialect, unpacked: Unpacked | None
-) -> Iterator[_File]:
+def _looked_into(manifest: Manifest, unpacked: Unpacked | None) -> list[_Inside]:
+    """What is in each layer, in order. Raises ModelError for too many files."""
+    found: list[_Inside] = []
+    count = 0
+    for layer in manifest.layers:
+        found.append(unpacked(layer) if unpacked is not None else None)
+        count += len(found[-1] or (layer,))
+        if count > MAX_PARTS:
+            raise ModelError(f"{manifest.digest} has more than {MAX_PARTS} files")
+    return found
+
+
+def _topmost(layers: Sequence[_Inside]) -> list[_Inside]:
+    """The same layers of an image, with those of their files that no layer above hides."""
+    visible = overlay.seen([[_cleaned(file.name) for file in files or ()] for files in layers])
+    return [
+        files and tuple(file for file in files if _cleaned(file.name) in paths)
+        for files, paths in zip(layers, visible, strict=True)
+    ]
+
+
+def _files(layer: Descriptor, own: str, dialect: Dialect, packed: _Inside) -> Iterator[_File]:
     """The files of one layer. `own` is what the manifest or the config calls the layer's file."""
-    packed = unpacked(layer) if unpacked is not None else None
     inside = [
         (file, path) for file in packed or () if (path := _path(file.name, dialect)) is not None
     ]
@@ -145,12 +164,12 @@ def _files(
 
 def _path(member: str, dialect: Dialect) -> str | None:
     """A member's path within the model, "" for a nameless one; None for one not of the model."""
-    text = "/".join(part for part in PurePosixPath(member.lstrip("/")).parts if part != ".")
-    if not text.startswith(dialect.root):
-        return None
-    if dialect.root and text.rpartition("/")[2].startswith(_HIDDEN):
-        return None
-    return text.removeprefix(dialect.root)
+    text = _cleaned(member)
+    return text.removeprefix(dialect.root) if text.startswith(dialect.root) else None
+
+
+def _cleaned(member: str) -> str:
+    return "/".join(part for part in PurePosixPath(member.lstrip("/")).parts if part != ".")
 
 
 def _hint(layer: Descriptor, dialect: Dialect) -> str:
@@ -228,20 +247,6 @@ def _config_names(manifest: Manifest, fetcher: Fetcher) -> Mapping[str, str]:
         level = [value for item in objects for value in item.values()]
         level += [value for item in lists for value in item]
     return found
-
-
-def _topmost(files: Sequence[_File]) -> list[_File]:
-    """What can be seen of an image: of several files of one name the last, which lies on top.
-
-    Where files are known, a layer that nothing could be taken out of is empty, and is left out.
-    """
-    last = {file.name: index for index, file in enumerate(files)}
-    known = not all(file.is_archive for file in files)
-    return [
-        file
-        for index, file in enumerate(files)
-        if not (known and file.is_archive) and (not file.name or last[file.name] == index)
-    ]
 
 
 def _by_magic(

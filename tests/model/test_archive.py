@@ -165,7 +165,6 @@ def test_in_an_image_only_one_folder_counts() -> None:
         entry("bin/sh", type=tarfile.LNKTYPE, linkname="bin/busybox"),
         entry("dev/null", type=tarfile.CHRTYPE),
         entry("modelsx/other", b"x"),
-        entry("models/.wh.old", b""),
         entry("models/model.gguf", b"GGUF"),
         entry("bin/sh", b"again"),
     )
@@ -175,6 +174,16 @@ def test_in_an_image_only_one_folder_counts() -> None:
     linked = tar(entry("models/a", type=tarfile.LNKTYPE, linkname="etc/passwd"))
     with pytest.raises(ModelError, match="hard link"):
         found(linked, "models")
+
+
+def test_what_is_gone_of_the_one_folder_is_told() -> None:
+    told = ["models/.wh.old", "models/a/.wh..wh..opq", ".wh.models", ".wh..wh..opq"]
+    others = [".wh.bin", "etc/.wh.models", ".wh..wh.plnk/1"]
+    content = tar(*(entry(name, b"") for name in [*told, *others]))
+    assert names(content, "models") == told
+    assert names(content) == [*told, *others]
+    twice = tar(entry("models/.wh.a", b""), entry("models/.wh.a", b""))
+    assert names(twice, "models") == ["models/.wh.a"] * 2
 
 
 def test_a_body_may_be_read_or_left() -> None:

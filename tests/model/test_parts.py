@@ -199,6 +199,33 @@ def test_the_last_layer_of_an_image_lies_on_top() -> None:
     assert model.weights.descriptor.size == len(GGUF) + 3
 
 
+@pytest.mark.parametrize(
+    ("layers", "names"),
+    [
+        ([{"models/a.gguf": GGUF, "models/b": b"b"}, {"models/.wh.b": b""}], ["a.gguf"]),
+        ([{"models/x/b": b"b"}, {"models/x/.wh..wh..opq": b"", "models/x/c": b"c"}], ["x/c"]),
+        ([{"models/a": b"a"}, {"./.wh.models": b""}, {"models/b": b"b"}], ["b"]),
+        ([{"models/a": b"a"}, {".wh..wh..opq": b""}, {"models/b": b"b"}], ["b"]),
+        ([{"models/a": b"a"}, {"etc/.wh.models": b"", ".wh.etc": b""}], ["a"]),
+        ([{"models/a/b": b"b"}, {"models/a": b"a"}], ["a"]),
+        ([{"models/a": b"a"}, {"models/.wh.a": b""}], []),
+    ],
+)
+def test_what_a_layer_of_an_image_takes_away_is_no_part(
+    layers: list[dict[str, bytes]], names: list[str]
+) -> None:
+    assert [name for _, name in told(image_of(Unpacking(), *layers))] == names
+
+
+def test_a_file_that_begins_so_elsewhere_takes_nothing_away() -> None:
+    memory = Unpacking()
+    layers = [
+        memory.put(tar({"models/a": b"a"}), f"{CNCF}.code.v1.tar"),
+        memory.put(tar({"models/.wh.a": b""}), f"{CNCF}.code.v1.tar"),
+    ]
+    assert [name for _, name in told(pack(memory, *layers))] == ["models/a", "models/.wh.a"]
+
+
 def test_an_image_in_a_registry_has_its_layers_as_parts() -> None:
     model = image_of(Memory(), {"models/a.gguf": GGUF}, {"models/b": b"x"})
     assert told(model) == [("other", "other"), ("other", "other-2")]
