@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from modelpm.registry.limits import Limits
@@ -35,12 +36,20 @@ class Budget:
         self.useful = 0
         """Streams that have ended well. It changes under the condition, as the next one does."""
         self._flowing = 0
+        self._own: Counter[int] = Counter()
+        """Of these, those of each thread."""
         self._flow = threading.Condition()
 
     @property
     def is_short(self) -> bool:
         """Whether somebody waits for a connection."""
         return self._waiting > 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something flows in another thread than the one that asks."""
+        with self._flow:
+            return self._flowing > self._own[threading.get_ident()]
 
     def acquire(self, alive: Callable[[], object] = bool) -> None:
         """Wait for a connection. `alive` is called meanwhile, and may raise to end the wait."""
@@ -77,13 +86,17 @@ class Budget:
     @contextlib.contextmanager
     def flowing(self, is_useful: Callable[[], bool] = bool) -> Iterator[None]:
         """While bytes flow, or may. At the end `is_useful` says whether they got the work on."""
+        thread = threading.get_ident()  # another one may end it
         with self._flow:
             self._flowing += 1
+            self._own[thread] += 1
         try:
             yield
         finally:
             with self._flow:
                 self._flowing -= 1
+                self._own[thread] -= 1
+                self._own = +self._own
                 self.useful += is_useful()
                 self._flow.notify_all()
 
@@ -91,11 +104,19 @@ class Budget:
         """For one whom the registry has no room for: wait until another's stream has ended well.
 
         `since` is what `useful` was when the first attempt failed. False where no stream flows, so
-        that the registry has no such reason, or once `is_over`. Whoever asks must not be flowing.
+        that the registry has no such reason, or once `is_over`. What flows in the thread that asks
+        stands still meanwhile, as an upload does that reads what it sends from the same registry:
+        nobody may wait for that.
         """
         with self._flow:
-            while self._flowing and self.useful == since and not is_over():
-                self._flow.wait(_LOOK)
-                # A stream that was cut is opened again; then it goes on.
-                self._flow.wait_for(lambda: self._flowing or self.useful > since, _LOOK)
+            own = self._own[threading.get_ident()]
+            self._flowing -= own
+            self._flow.notify_all()
+            try:
+                while self._flowing > 0 and self.useful == since and not is_over():
+                    self._flow.wait(_LOOK)
+                    # A stream that was cut is opened again; then it goes on.
+                    self._flow.wait_for(lambda: self._flowing > 0 or self.useful > since, _LOOK)
+            finally:
+                self._flowing += own
             return self.useful > since and not is_over()

@@ -84,6 +84,11 @@ class Crowd(Protocol):
         """How many of them were served to the end."""
         ...
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether others than whoever asks are served now."""
+        ...
+
     def await_turn(self, since: int, is_over: Callable[[], bool], /) -> bool:
         """Wait until `useful` is more than `since`; False if that is not to be."""
         ...
@@ -135,7 +140,7 @@ class Attempts:
         if self._is_over():
             return False
         if self._failed >= (min(bound, _QUICK_ATTEMPTS) if quick else bound):
-            return crowded and self._has_turn()
+            return crowded and self._has_turn(why)
         told = None if retry_after is None else _seconds(retry_after)
         if told is None:
             seconds = self._backoff(quick)
@@ -152,9 +157,13 @@ class Attempts:
         """Enough was done since the last failure: count attempts anew."""
         self._failed = 0
 
-    def _has_turn(self) -> bool:
+    def _has_turn(self, why: str) -> bool:
         crowd = self._crowd
-        if crowd is None or not crowd.await_turn(self._since, self._is_over):
+        if crowd is None:
+            return False
+        if crowd.is_busy:  # it may take long, and nobody knows how long
+            self._on_wait(0.0, f"{why}, perhaps until others are served")
+        if not crowd.await_turn(self._since, self._is_over):
             return False
         self.turns += 1
         self._failed = 0

@@ -82,6 +82,8 @@ class BlobStream(io.RawIOBase):
             self._position += len(chunk)
             # Past the end only the fact counts that there is more, not how much, nor a failure.
             self._ended = self._position > self._stop or (not chunk and self._is_whole)
+            if self._ended:
+                self._flowing.close()  # whoever reads it may be long in closing it
             if chunk or self._ended:
                 return chunk
             if failure:

@@ -171,8 +171,11 @@ class Upload:
     def _ask(self, method: str, url: str, start: int, stop: int, headers: dict[str, str]) -> Any:
         self._out.position = start
         worked_on = self._desc.size if method == "PUT" else stop - start
+        # To send once more what the registry had and lost gets nothing on: else two uploads that do
+        # no more than that would each be the other's turn, for ever.
+        is_more = method == "PUT" or stop - self._best >= self._notable
         answers: list[Any] = []
-        with self._client.budget.flowing(lambda: any(map(is_success, answers))):
+        with self._client.budget.flowing(lambda: is_more and any(map(is_success, answers))):
             answer = self._client.do_request(
                 url,
                 method,
@@ -298,10 +301,14 @@ class Upload:
 
     def _gain(self) -> None:
         """Begin to count failures anew where the registry has notably more than ever."""
-        left, offset = self._desc.size - self._best, self._session.offset
-        if offset - self._best >= min(self._client.limits.progress, left):
-            self._best, self._failures = offset, 0
+        if self._session.offset - self._best >= self._notable:
+            self._best, self._failures = self._session.offset, 0
             self._attempts.progressed()
+
+    @property
+    def _notable(self) -> int:
+        """Bytes that the registry has to have more than ever for that to count."""
+        return min(self._client.limits.progress, self._desc.size - self._best)
 
     @contextlib.contextmanager
     def _permit(self) -> Iterator[None]:

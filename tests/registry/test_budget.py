@@ -175,3 +175,48 @@ def test_the_wait_for_a_turn_ends_when_the_work_does() -> None:
         over.set()
         thread.join(5)
         assert said == [False]
+
+
+def test_nobody_waits_for_what_flows_in_his_own_thread() -> None:
+    """An upload whose source is refused by the same registry."""
+    budget = of(Clock())
+    with budget.flowing(), budget.flowing():
+        assert not budget.is_busy
+        assert not budget.await_turn(0, bool)
+    with budget.flowing():
+        thread, said = waiting(budget, threading.Event())
+        with budget.flowing():  # in the thread that is waited for
+            assert not budget.await_turn(1, bool)
+            thread.join(0.3)
+            assert thread.is_alive()
+    thread.join(5)
+    assert said == [False]
+
+
+def test_those_who_wait_do_not_wait_for_each_other() -> None:
+    budget, said = of(Clock()), list[bool]()
+    ready = threading.Barrier(3)
+
+    def upload() -> None:
+        with budget.flowing():
+            ready.wait(5)
+            said.append(budget.await_turn(0, bool))
+
+    threads = [threading.Thread(target=upload, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert said == [False] * 3
+    assert not budget.is_busy
+
+
+def test_a_stream_may_be_ended_by_another_thread() -> None:
+    budget = of(Clock())
+    flow = budget.flowing(lambda: True)
+    thread = threading.Thread(target=flow.__enter__)
+    thread.start()
+    thread.join(5)
+    busy = [budget.is_busy]
+    flow.__exit__(None, None, None)
+    assert [*busy, budget.is_busy, budget.useful] == [True, False, 1]

@@ -47,6 +47,7 @@ class Crowd:
 
     def __init__(self, *ends: int) -> None:
         self.useful = 7
+        self.is_busy = bool(ends)
         self._ends = list(ends)
 
     def await_turn(self, since: int, is_over: Callable[[], bool]) -> bool:
@@ -71,6 +72,15 @@ def test_who_was_served_since_the_first_failure_counts_too() -> None:
     crowd.useful += 1
     assert trying.again("busy", crowded=True)
     assert [trying.again("busy", crowded=True) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(("ends", "told"), [([1], ["busy", "others are served"]), ([], ["busy"])])
+def test_a_wait_for_others_is_told_where_there_are_any(ends: list[int], told: list[str]) -> None:
+    trying, waits = crowded(Crowd(*ends))
+    assert trying.again("busy", crowded=True)
+    trying.again("busy", crowded=True)
+    assert all(words in reason for words, (_, reason) in zip(told, waits.told, strict=True))
+    assert [seconds for seconds, _ in waits.told[1:]] == [0.0] * len(ends)
 
 
 def test_no_turn_is_waited_for_where_that_is_not_why() -> None:

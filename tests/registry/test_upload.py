@@ -15,7 +15,7 @@ from certificates import Authority
 from registry import Basic, Bearer, Registry, Rules, Uploads
 
 from modelpm import transfer
-from modelpm.content import read
+from modelpm.content import Source, read
 from modelpm.errors import (
     AuthenticationError,
     DigestMismatchError,
@@ -950,3 +950,59 @@ def test_a_manifest_that_was_taken_before_the_failure_is_good(bench: Bench) -> N
     registry.scenario = [{"method": "PUT", "path": "/manifests/", "delay": 2}]
     push(source, repository(bench, registry), source.root, "other")
     assert set(registry.content.tags[NAME].values()) == {str(source.root.digest)}
+
+
+# Turns.
+
+
+def copied(source: Source, target: Repository, root: Descriptor) -> BaseException | None:
+    """What a copy raises, which has to end soon."""
+    raised: list[BaseException] = []
+
+    def copy() -> None:
+        try:
+            transfer.copy(source, target, root)
+        except ModelPMError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=copy, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    return raised[0] if raised else None
+
+
+def test_uploads_do_not_wait_for_themselves_where_their_own_source_is_refused(
+    bench: Bench,
+) -> None:
+    """Both repositories are of one registry: what is sent is read from where it goes."""
+    registry = writable(bench, [{"path": "mount=", "status": 404}])
+    client = bench.client(registry.host, limits=LIMITS)
+    there, here = Repository(client, NAME), Repository(client, "team/other")
+    image = Sent(*(noise(SIZE, seed) for seed in range(4)))
+    push(image, there, image.root, "tag")
+    registry.scenario = [
+        {"path": "mount=", "status": 404},
+        {"path": f"{NAME}/blobs/", "method": "GET", "status": 503},
+    ]
+    error = copied(there, here, image.root)
+    assert isinstance(error, RegistryError)
+    assert "503" in str(error)
+
+
+def test_uploads_that_only_begin_are_not_each_others_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each session takes its first piece, refuses the second one, and is gone then."""
+    registry = writable(
+        bench,
+        [
+            {**PATCH, "header": {"content-range": "^[1-9]"}, "status": 503},
+            {"method": "GET", "path": "/uploads/", "status": 404},
+        ],
+    )
+    monkeypatch.setattr(upload, "quirks_of", lambda _: Quirks(".*", most_at_once=0, largest=2**17))
+    image = Sent(*(noise(SIZE, seed) for seed in range(4)))
+    error = copied(image, repository(bench, registry, limits=QUICK), image.root)
+    assert isinstance(error, RegistryError)
+    assert "503" in str(error)
