@@ -94,6 +94,15 @@ WRITERS: Mapping[str, Writer] = {
             "LICENSE": GGUF["LICENSE"],
         },
     ),
+    "kitops-oldest": Writer(
+        artifacts.kitops_oldest,
+        {
+            "models/model.gguf": GGUF["model.gguf"],
+            "models/tuned.gguf": ("adapter", artifacts.KIT_PART),
+            "more/docs/README.md": GGUF["README.md"],
+        },
+        plain=False,
+    ),
     "kitops-old": Writer(artifacts.kitops_old, _only(GGUF, "model.gguf", "README.md"), plain=False),
     "kitops": Writer(
         artifacts.kitops,

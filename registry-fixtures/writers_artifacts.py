@@ -46,6 +46,7 @@ PROJECTOR = tiny_llama(name="projector", tied=True)[:4096]
 """Begins as a GGUF does; no engine of ours loads one."""
 OTHER_WEIGHTS = tiny_llama(name="other")
 BUNDLE = b"a bundle of tools\n"
+KIT_PART = PROJECTOR[:2048]
 EXTRA = b'{"pooling":"mean"}'
 
 _KINDS = {
@@ -431,29 +432,50 @@ def _archived(
 # KitOps
 
 
+def kitops_oldest() -> Artifact:
+    """Before 0.5: an entry has no digest, and an archive begins at the last name of its path."""
+    layers = {
+        "model.v1.tar+gzip": gzip(_kit_tar({"model.gguf": tiny_llama()})),
+        "modelpart.v1.tar": _kit_tar({"tuned.gguf": KIT_PART}),
+        "docs.v1.tar": _kit_tar({"docs/README.md": README.encode()}, "docs/"),
+    }
+    part = {"name": "tuned", "path": "./models/tuned.gguf", "type": "LoRA adapter"}
+    model = {"name": "tiny", "path": "./models/model.gguf", "framework": "gguf", "parts": [part]}
+    return _kit_untyped(layers, model, [{"path": "more/docs/"}], "0.4.0")
+
+
 def kitops_old() -> Artifact:
     """Up to 1.7: the manifest says neither what it is nor what it holds; names in the archives."""
-    model, docs = (_kit_tar({n: GGUF[n][1]}) for n in ("model.gguf", "README.md"))
-    docs = gzip(docs)
+    model = _kit_tar({"model.gguf": tiny_llama()})
+    docs = gzip(_kit_tar({"README.md": README.encode()}))
+    told = {"name": "tiny", "path": "model.gguf", "framework": "gguf", **_kit_layer(model)}
+    layers = {"model.v1.tar": model, "docs.v1.tar+gzip": docs}
+    return _kit_untyped(layers, told, [{"path": "README.md", **_kit_layer(docs)}], "1.7.0")
+
+
+def _kit_untyped(layers: Mapping[str, bytes], model: Json, docs: list[Json], by: str) -> Artifact:
+    """A ModelKit of layers by kind, whose manifest has neither a media type nor a type."""
     config = compact(
         {
             "manifestVersion": "1.0.0",
-            "package": {"name": "tiny", "license": "Apache-2.0"},
-            "model": {"name": "tiny", "path": "model.gguf", "framework": "gguf"},
-            "docs": [{"path": "README.md"}],
+            "package": {"name": "tiny", "license": "Apache-2.0", "authors": ["modelpm"]},
+            "model": model,
+            "docs": docs,
         }
     )
     document = {
         "schemaVersion": 2,
         "config": described(f"{KIT}config.v1+json", config),
-        "layers": [
-            described(f"{KIT}model.v1.tar", model),
-            described(f"{KIT}docs.v1.tar+gzip", docs),
-        ],
-        "annotations": {"ml.kitops.modelkit.cli-version": "1.7.0"},
+        "layers": [described(KIT + kind, content) for kind, content in layers.items()],
+        "annotations": {"ml.kitops.modelkit.cli-version": by},
     }
-    blobs = {digest_of(content): content for content in (config, model, docs)}
+    blobs = {digest_of(content): content for content in (config, *layers.values())}
     return Artifact(compact(document), OCI_MANIFEST, blobs)
+
+
+def _kit_layer(layer: bytes) -> Json:
+    """How the entry of a layer tells which it is."""
+    return {"digest": digest_of(layer)}
 
 
 def kitops() -> Artifact:
@@ -461,13 +483,23 @@ def kitops() -> Artifact:
     model = _kit_tar({f"tiny/{name}": each for name, (_, each) in sharded().items()}, "tiny/")
     license_ = zstd(_kit_tar({"LICENSE": LICENSE.encode()}))
     docs = gzip(_kit_tar({"docs/README.md": README.encode()}, "docs/"))
+    told: Json = {
+        "name": "tiny",
+        "path": "tiny",
+        "framework": "transformers",
+        "format": "safetensors",
+        "parameters": {"context": 128, "quantized": False},
+    }
     config = compact(
         {
             "manifestVersion": "1.0.0",
             "package": {"name": "tiny", "license": "Apache-2.0"},
-            "model": {"name": "tiny", "path": "tiny", "framework": "safetensors"},
-            "docs": [{"path": "LICENSE"}, {"path": "docs"}],
-            "mcpb": [{"path": "tools/server.mcpb", "layerInfo": {"digest": digest_of(BUNDLE)}}],
+            "model": told | _kit_layer(model),
+            "docs": [
+                {"path": "LICENSE", **_kit_layer(license_)},
+                {"path": "docs", **_kit_layer(docs)},
+            ],
+            "mcpb": [{"path": "tools/server.mcpb", **_kit_layer(BUNDLE)}],
         }
     )
     return image(

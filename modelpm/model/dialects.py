@@ -38,9 +38,9 @@ class Dialect:
 
     `packed` are the endings of media types whose layer is an archive of files; of such files only
     those below the folder `root` are the model's. `layer_name` is a member of a layer's JSON that
-    names its file. With `names_in_config` the config has objects with a `path` and the digest of
-    the layer. With `unnamed_shards`, weights without names are the shards of one model, in the
-    manifest's order. Layers of `tensor_type` are one tensor each, and one model together.
+    names its file. With `has_kitfile` the config is a Kitfile, which names files too. With
+    `unnamed_shards`, weights without names are the shards of one model, in the manifest's order.
+    Layers of `tensor_type` are one tensor each, and one model together.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Dialect:
     packed: tuple[str, ...] = ()
     root: str = ""
     layer_name: str = ""
-    names_in_config: bool = False
+    has_kitfile: bool = False
     unnamed_shards: bool = False
     tensor_type: str = ""
 
@@ -191,13 +191,14 @@ KITOPS = Dialect(
         (f"{_KIT}.mcpb", Role.OTHER),
     ),
     facts=(
+        ("format", ("model", "format")),
         ("format", ("model", "framework")),
         ("license", ("model", "license")),
         ("license", ("package", "license")),
     ),
     by_name=True,
     packed=_ARCHIVES,
-    names_in_config=True,
+    has_kitfile=True,
 )
 OMLMD = Dialect(
     name="omlmd",

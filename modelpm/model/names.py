@@ -23,6 +23,11 @@ _DEVICES = frozenset(
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.[A-Za-z0-9]+)")
 
 
+def relative(path: str) -> str:
+    """A path without a root, without `.` and without a `/` at its end. Still UNSAFE."""
+    return "/".join(part for part in PurePosixPath(path.lstrip("/")).parts if part != ".")
+
+
 def safe_name(text: str, instead: str = "file") -> str:
     """The name of a file that a stranger called `text`, made safe; `instead` if nothing is left.
 

@@ -1,8 +1,7 @@
 """How layers become parts: files with a role, a safe and unique name, and where their bytes are."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from modelpm.content import Fetcher, read
@@ -10,8 +9,9 @@ from modelpm.errors import InvalidManifestError, ModelError
 from modelpm.model import overlay
 from modelpm.model.dialects import IMAGE, ORAS, TITLE, Dialect
 from modelpm.model.facts import at
+from modelpm.model.kitfile import Entry, entries
 from modelpm.model.magic import WEIGHTS, Kind, head, kind_of
-from modelpm.model.names import safe_name, shard_name, unique_names
+from modelpm.model.names import relative, safe_name, shard_name, unique_names
 from modelpm.model.roles import Role
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest, load_json
@@ -99,13 +99,16 @@ def parts_of(
     Without `unpacked` nobody has looked into any archive. Raises ModelError for what holds no
     model, ContentError where names or first bytes are to be read and cannot.
     """
-    named = _names_by_layer(manifest, dialect, fetcher)
+    named = _names_by_layer(manifest, dialect)
+    told = [Entry()] * len(named)
+    if dialect.has_kitfile:
+        told = _entries(manifest, fetcher)
     packed = _looked_into(manifest, unpacked)
     if dialect is IMAGE:
         packed = _topmost(packed)
     files: list[_File] = []
-    for layer, own, inside in zip(manifest.layers, named, packed, strict=True):
-        files += _files(layer, own, dialect, inside)
+    for layer, own, entry, inside in zip(manifest.layers, named, told, packed, strict=True):
+        files += _files(layer, own, entry, dialect, inside)
     if dialect is IMAGE and not all(file.is_archive for file in files):
         files = [file for file in files if not file.is_archive]  # nothing could be taken out
     files = _by_magic(files, dialect, fetcher, local=unpacked is not None)
@@ -138,38 +141,36 @@ def _looked_into(manifest: Manifest, unpacked: Unpacked | None) -> list[_Inside]
 
 def _topmost(layers: Sequence[_Inside]) -> list[_Inside]:
     """The same layers of an image, with those of their files that no layer above hides."""
-    visible = overlay.seen([[_cleaned(file.name) for file in files or ()] for files in layers])
+    visible = overlay.seen([[relative(file.name) for file in files or ()] for files in layers])
     return [
-        files and tuple(file for file in files if _cleaned(file.name) in paths)
+        files and tuple(file for file in files if relative(file.name) in paths)
         for files, paths in zip(layers, visible, strict=True)
     ]
 
 
-def _files(layer: Descriptor, own: str, dialect: Dialect, packed: _Inside) -> Iterator[_File]:
-    """The files of one layer. `own` is what the manifest or the config calls the layer's file."""
+def _files(
+    layer: Descriptor, own: str, entry: Entry, dialect: Dialect, packed: _Inside
+) -> Iterator[_File]:
+    """The files of one layer. `own` is what the manifest calls its file, `entry` the config."""
     inside = [
         (file, path) for file in packed or () if (path := _path(file.name, dialect)) is not None
     ]
     alone = len(inside) == 1
     for file, path in inside:
-        name = _member_name(layer, own, path, alone=alone)
-        role = dialect.role(layer, name, alone=alone)
+        name = _member_name(layer, own, entry.place(path), alone=alone)
+        role = entry.role(dialect.role(layer, name, alone=alone))
         yield _File(layer, file.descriptor, name, role, layer)
     if not inside and (packed is None or not dialect.root):
-        name = own or _hint(layer, dialect)
-        role = Role.OTHER if packed else dialect.role(layer, name)
+        name = own or entry.path or _hint(layer, dialect)
+        role = Role.OTHER if packed else entry.role(dialect.role(layer, name))
         is_packed = dialect.is_packed(layer) and packed != ()
         yield _File(layer, layer, name, role, layer if is_packed else None)
 
 
 def _path(member: str, dialect: Dialect) -> str | None:
     """A member's path within the model, "" for a nameless one; None for one not of the model."""
-    text = _cleaned(member)
+    text = relative(member)
     return text.removeprefix(dialect.root) if text.startswith(dialect.root) else None
-
-
-def _cleaned(member: str) -> str:
-    return "/".join(part for part in PurePosixPath(member.lstrip("/")).parts if part != ".")
 
 
 def _hint(layer: Descriptor, dialect: Dialect) -> str:
@@ -190,13 +191,11 @@ def _member_name(layer: Descriptor, own: str, path: str, *, alone: bool) -> str:
     return title if title and path.endswith(f"/{title}") else path or _hint(layer, IMAGE)
 
 
-def _names_by_layer(manifest: Manifest, dialect: Dialect, fetcher: Fetcher) -> list[str]:
+def _names_by_layer(manifest: Manifest, dialect: Dialect) -> list[str]:
     """What the writer calls the file of each layer, UNSAFE, or ""."""
     listed = _listed_names(manifest, dialect)
-    found = _config_names(manifest, fetcher) if dialect.names_in_config else {}
     return [
-        _annotated_name(layer) or listed[index] or found.get(str(layer.digest), "")
-        for index, layer in enumerate(manifest.layers)
+        _annotated_name(layer) or name for layer, name in zip(manifest.layers, listed, strict=True)
     ]
 
 
@@ -230,23 +229,13 @@ def _listed_names(manifest: Manifest, dialect: Dialect) -> list[str]:
     return [name if isinstance(name, str) else "" for name in names]
 
 
-def _config_names(manifest: Manifest, fetcher: Fetcher) -> Mapping[str, str]:
-    """The paths that a Kitfile tells by the digests of layers; none where it is not JSON."""
+def _entries(manifest: Manifest, fetcher: Fetcher) -> list[Entry]:
+    """What the Kitfile says of each layer; nothing where it is not JSON."""
     try:
-        level = [load_json(read(fetcher, manifest.config))] if manifest.config else []
+        document = load_json(read(fetcher, manifest.config)) if manifest.config else None
     except InvalidManifestError:
-        return {}
-    found: dict[str, str] = {}
-    while level:  # the depth of JSON is bounded by whoever parsed it
-        objects = [item for item in level if isinstance(item, dict)]
-        for item in objects:
-            digest, path = at(item, ("layerInfo", "digest")), item.get("path")
-            if isinstance(digest, str) and isinstance(path, str):
-                found.setdefault(digest, path)
-        lists = [item for item in level if isinstance(item, list)]
-        level = [value for item in objects for value in item.values()]
-        level += [value for item in lists for value in item]
-    return found
+        document = None
+    return entries(document, manifest.layers)
 
 
 def _by_magic(

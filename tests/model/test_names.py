@@ -6,7 +6,15 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
 
-from modelpm.model.names import MAX_BYTES, safe_name, shard, shard_name, unique_names
+from modelpm.model.names import MAX_BYTES, relative, safe_name, shard, shard_name, unique_names
+
+
+@pytest.mark.parametrize(
+    ("path", "same"),
+    [("./a/b/", "a/b"), ("/a//./b", "a/b"), (".", ""), ("", ""), ("/", ""), ("../a", "../a")],
+)
+def test_a_path_has_one_form(path: str, same: str) -> None:
+    assert relative(path) == same
 
 
 @pytest.mark.parametrize(

@@ -174,6 +174,29 @@ def test_a_kitfile_names_what_nothing_else_does() -> None:
     assert told(kit(memory, b"no JSON")) == [("other", "other")]
 
 
+KITFILE = {
+    "model": {
+        "path": "models/tiny.gguf",
+        "parts": [{"path": "models/b.bin", "type": "adapter"}],
+    },
+    "docs": [{"path": "notes/LICENSE"}],
+}
+
+
+@pytest.mark.parametrize("box", [Memory(), Unpacking()], ids=["registry", "store"])
+def test_a_kitfile_without_digests_names_layers_in_order(box: Memory) -> None:
+    """The same before and after a layer was unpacked."""
+    files = {"model": "tiny.gguf", "docs": "LICENSE", "modelpart": "b.bin"}
+    layers = [box.put(tar({name: GGUF}), f"{KIT}.{kind}.v1.tar") for kind, name in files.items()]
+    config = box.put(json.dumps(KITFILE).encode(), f"{KIT}.config.v1+json")
+    unpacked = getattr(box, "unpacked", None)
+    assert told(Model.read(image(config, layers), box, unpacked)) == [
+        ("weights", "models/tiny.gguf"),
+        ("license", "notes/LICENSE"),
+        ("adapter", "models/b.bin"),
+    ]
+
+
 def image_of(memory: Memory, *layers: Mapping[str, bytes], config: object = LABELS) -> Model:
     """A container image of these layers by file."""
     blobs = [memory.put(tar(files), LAYER) for files in layers]
