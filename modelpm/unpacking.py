@@ -9,14 +9,16 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from modelpm.content import (
     Downloader,
     Fetcher,
+    Moved,
     Observer,
     Packed,
+    Settled,
     Step,
     ignore,
     read_manifest,
@@ -56,9 +58,14 @@ _UNPACK = "io.deis.oras.content.unpack"
 _TOLD_DIGEST = "olot.layer.content.digest"
 _TOLD_TYPE = "olot.layer.content.type"
 _CHUNK = 2**18
+_TOLD_EVERY = 2**20
+"""Bytes from one event to the next: a decompressor reads a few kilobytes at a time."""
 
 Open = Callable[[], AbstractContextManager[BinaryIO]]
 """Opens the plain archive at its beginning."""
+
+Told = Callable[[int], None]
+"""Hears how far something has been read."""
 
 
 def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
@@ -69,18 +76,22 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
     """
     manifest = read_manifest(store, root)
     layers = {layer.digest: layer for layer in manifest.layers if is_packed(layer)}.values()
-    room = archive.unpacked_limit(sum(layer.size for layer in layers))
-    count, below = 0, _folder(manifest)
+    packed = sum(layer.size for layer in layers)
+    room = _Room(root, archive.unpacked_limit(packed), MAX_PARTS)
+    below = _folder(manifest)
+    todo: list[_Layer] = []
     for layer in layers:
         files = store.unpacked(layer) if store.archives.knows(layer, below) else None
         if files is None:
-            files = _unpack(store, layer, below, room, observe)
+            todo += filter(None, [_Layer.find(store, layer)])
         else:
             store.archives.settle(layer)
-        room -= sum(file.descriptor.size for file in files)
-        count += len(files)
-        if count > MAX_PARTS:
-            raise ModelError(f"the archives of {root.digest} have more than {MAX_PARTS:,} files")
+            room.take(files)
+    if todo:
+        observe(Step("unpacking", leaves=tuple(layer.desc for layer in todo)))
+    for each in todo:
+        room.take(_unpack(each, below, room.size, observe))
+        observe(Settled(each.desc, present=False))
 
 
 def spare(source: Fetcher, store: Store, root: Descriptor) -> None:
@@ -118,33 +129,111 @@ def _folder(manifest: Manifest) -> str:
     return _MODELS if is_image else ""
 
 
-def _unpack(
-    store: Store, layer: Descriptor, below: str, room: int, observe: Observer
-) -> tuple[Packed, ...]:
+@dataclass(slots=True)
+class _Room:
+    """What the layers of one model may still unpack to, all together."""
+
+    root: Descriptor
+    size: int
+    files: int
+
+    def take(self, files: tuple[Packed, ...]) -> None:
+        """A layer holds these. Raises ModelError where they are too many."""
+        self.size -= sum(file.descriptor.size for file in files)
+        self.files -= len(files)
+        if self.files < 0:
+            raise ModelError(
+                f"the archives of {self.root.digest} have more than {MAX_PARTS:,} files"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer that is an archive, or one compressed file; `how` is as `archive.packing` tells."""
+
+    store: Store
+    desc: Descriptor
+    how: str
+    is_tar: bool = True
+
+    @classmethod
+    def find(cls, store: Store, desc: Descriptor) -> "_Layer | None":
+        """The layer, if its bytes are such. Raises ModelError."""
+        with store.fetch(desc) as stream:
+            how = archive.packing(_head(stream))
+        if how is None:
+            return None
+        layer = cls(store, desc, how)
+        with layer.open(archive.unpacked_limit(desc.size)) as stream:
+            is_tar = archive.packing(_head(stream)) == "tar"
+        if not is_tar and not desc.media_type.endswith(_ONE_FILE):
+            return None
+        return replace(layer, is_tar=is_tar)
+
+    @contextlib.contextmanager
+    def open(self, limit: int, told: Told = lambda _position: None) -> Iterator[BinaryIO]:
+        """The plain archive, or the file; `told` hears how far the layer itself is read."""
+        with self.store.fetch(self.desc) as inner:
+            stream = cast("BinaryIO", _Followed(inner, told))
+            if self.how == "tar":
+                yield stream
+            else:
+                yield cast("BinaryIO", archive.decompressed(stream, self.how, limit))
+
+
+class _Followed:
+    """A stream that tells how far it has been read: as much of one as is used here."""
+
+    def __init__(self, stream: BinaryIO, told: Told) -> None:
+        self._stream = stream
+        self._told = told
+        self.seekable, self.tell, self.seek = stream.seekable, stream.tell, stream.seek
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes."""
+        chunk = self._stream.read(size)
+        self._told(self._stream.tell())
+        return chunk
+
+
+@dataclass(slots=True)
+class _Passes:
+    """Tells how far so many passes over a layer are, as the share of its bytes that is done."""
+
+    desc: Descriptor
+    count: int
+    observe: Observer
+    begun: int = 0
+    offset: int = -_TOLD_EVERY
+
+    def next(self) -> Told:
+        """One more pass begins: whom to tell how far it is."""
+        before, self.begun = self.begun, self.begun + 1
+
+        def told(position: int) -> None:
+            offset = (before * self.desc.size + position) // self.count
+            if offset >= self.offset + _TOLD_EVERY:
+                self.offset = offset
+                self.observe(Moved(self.desc, offset))
+
+        told(0)
+        return told
+
+
+def _unpack(layer: _Layer, below: str, room: int, observe: Observer) -> tuple[Packed, ...]:
     """Find the files, hash them, keep those that are not here, and note them all.
 
     `room` are the bytes that the model's other layers have left to this one.
     """
-    with store.fetch(layer) as stream:
-        how = archive.packing(_head(stream))
-    if how is None:
-        return ()
-    limit = layer.size if how == "tar" else min(archive.unpacked_limit(layer.size), max(0, room))
+    store, desc, is_plain = layer.store, layer.desc, layer.how == "tar"
+    limit = desc.size if is_plain else min(archive.unpacked_limit(desc.size), max(0, room))
+    # One to find the files, one to keep them, and of a plain archive one to see what they make.
+    passes = _Passes(desc, 3 if is_plain else 2, observe)
 
-    @contextlib.contextmanager
-    def opened() -> Iterator[BinaryIO]:
-        with store.fetch(layer) as stream:
-            if how == "tar":
-                yield stream
-            else:
-                yield cast("BinaryIO", archive.decompressed(stream, how, limit))
+    def opened() -> AbstractContextManager[BinaryIO]:
+        return layer.open(limit, passes.next())
 
-    with opened() as stream:
-        is_tar = archive.packing(_head(stream)) == "tar"
-    if not is_tar and not layer.media_type.endswith(_ONE_FILE):
-        return ()
-    observe(Step("unpacking", str(layer.digest), (layer,)))
-    found = _survey(opened, limit, below, is_tar=is_tar)
+    found = _survey(opened, limit, below, is_tar=layer.is_tar)
     if found is None:
         return ()
     files = tuple(file for _, file in found)
@@ -152,10 +241,11 @@ def _unpack(
         _take(store, opened, found)
         if not all(store.archives.file(file.descriptor.digest) for file in files):
             return files  # one is an archive that is itself kept as its files
-        if how == "tar":
-            store.archives.split(layer, [(member.offset, file) for member, file in found], below)
+        if is_plain:
+            placed = [(member.offset, file) for member, file in found]
+            store.archives.split(desc, placed, below, passes.next())
         else:
-            store.archives.note(layer, files, below)
+            store.archives.note(desc, files, below)
     return files
 
 

@@ -7,7 +7,7 @@ such file; nor do programs find it that read the store's folder by themselves.
 
 import contextlib
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -20,6 +20,9 @@ from modelpm.store.recipes import FILE, MAX_LITERALS, Made, Piece, Recipe, Recip
 
 if TYPE_CHECKING:
     import io
+
+Told = Callable[[int], None]
+"""Hears how many bytes have been hashed."""
 
 
 class Contents(Blobs):
@@ -167,7 +170,13 @@ class Archives:
         with self._locked():
             self._contents.recipes.write(desc.digest, Recipe(tuple(files), False, below))
 
-    def split(self, desc: Descriptor, files: Sequence[tuple[int, Packed]], below: str = "") -> None:
+    def split(
+        self,
+        desc: Descriptor,
+        files: Sequence[tuple[int, Packed]],
+        below: str = "",
+        told: Told = lambda _hashed: None,
+    ) -> None:
         """Keep a plain archive as its files, which are here, and what is around them.
 
         Each comes with its offset, in order; they are all that lie in the folder `below`. The
@@ -181,11 +190,17 @@ class Archives:
             return
         with self._contents.fetch(desc) as stream:
             pieces = tuple(_pieces(stream, desc.size, files))
-        if not self.make(desc, pieces, below):
+        if not self.make(desc, pieces, below, told):
             raise StoreError(f"{desc.digest} was taken apart while its files were; try again")
         self.settle(desc)
 
-    def make(self, desc: Descriptor, pieces: tuple[Piece, ...], below: str = "") -> bool:
+    def make(
+        self,
+        desc: Descriptor,
+        pieces: tuple[Piece, ...],
+        below: str = "",
+        told: Told = lambda _hashed: None,
+    ) -> bool:
         """Keep a recipe, if what it makes is the layer.
 
         False where one of its files is not here any more. Raises DigestMismatchError where it
@@ -194,7 +209,7 @@ class Archives:
         try:
             with self._contents.open_pieces(pieces) as made:
                 verify_size(desc, made.size)
-                verify_digest(desc, hashed(made, desc.digest.algorithm))
+                verify_digest(desc, hashed(made, desc.digest.algorithm, told))
         except NotFoundError:
             return False
         recipe = Recipe(pieces, True, below)
@@ -236,12 +251,15 @@ class Archives:
         return self._files.locked(self._root / "lock", exclusive=True)
 
 
-def hashed(stream: Made, algorithm: str) -> Digest:
+def hashed(stream: Made, algorithm: str, told: Told = lambda _hashed: None) -> Digest:
     """The digest of all that a stream has."""
     hasher = hashlib.new(algorithm)
     buffer = memoryview(bytearray(2**18))
+    position = 0
     while count := stream.readinto(buffer):
         hasher.update(buffer[:count])
+        position += count
+        told(position)
     return Digest(algorithm, hasher.hexdigest())
 
 

@@ -357,8 +357,8 @@ def test_a_file_that_goes_at_the_last_moment_makes_nothing(
     store.push(layer, memory)
     hashed = archives.hashed
 
-    def then_gone(made: Made, algorithm: str) -> Digest:
-        digest = hashed(made, algorithm)
+    def then_gone(made: Made, algorithm: str, told: Callable[[int], None]) -> Digest:
+        digest = hashed(made, algorithm, told)
         blob(store, Digest.of(b"[1]")).unlink()
         return digest
 
