@@ -21,8 +21,8 @@ MAX_NESTING = 4
 MAX_MANIFESTS = 1_000
 """Manifests in one graph."""
 
-MAX_GRAPH_BYTES = 64 * 2**20
-"""Bytes of all manifests of one graph: whoever copies it keeps them in memory."""
+MAX_GRAPH_BYTES = 16 * 2**20
+"""Bytes of all manifests of one graph: whoever copies it keeps them in memory, and all leaves."""
 
 
 class Fetcher(Protocol):

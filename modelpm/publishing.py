@@ -139,17 +139,21 @@ def mirror(
         raise InvalidReferenceError(
             f"mirroring {reference.name} to {goal.name}: its digest is {root.digest}"
         )
-    graph = list(walk(source, root, all_successors))
+    manifests: list[Descriptor] = []
+    sizes: dict[Digest, int] = {}
+    for desc, manifest in walk(source, root, all_successors):
+        manifests.append(desc)
+        sizes.update((leaf.digest, leaf.size) for leaf in _leaves([(desc, manifest)]))
     is_there = _is_there(target, goal, root)
     copied = transfer.copy(source, target, root, observe=observe)
     count = 0
     if with_referrers:
-        count = _take_along(source, target, [desc for desc, _ in graph], observe)
+        count = _take_along(source, target, manifests, observe)
     if not is_there:
         _tagging(target, root, goal)()
     observe(Step("done", goal.name))
     return Pushed(
-        goal, root.digest, _size(graph), copied.moved, copied.present, copied.given, count
+        goal, root.digest, sum(sizes.values()), copied.moved, copied.present, copied.given, count
     )
 
 

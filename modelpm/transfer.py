@@ -28,7 +28,7 @@ from modelpm.content import (
     ignore,
     walk,
 )
-from modelpm.oci.descriptor import Descriptor
+from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 
 LAYERS_AT_ONCE = 8
@@ -70,19 +70,17 @@ def copy(
     Raises what the source and the target raise: the first failure ends the copy, and what has
     arrived by then stays for the next attempt. KeyboardInterrupt ends it within a second.
     """
-    manifests = list(walk(source, root, choose))
-    leaves = {
-        leaf.digest: leaf
-        for _, manifest in manifests
-        for leaf in choose(manifest)
-        if not is_manifest(leaf)
-    }
+    manifests: list[tuple[Descriptor, bytes]] = []
+    leaves: dict[Digest, Descriptor] = {}
+    for desc, manifest in walk(source, root, choose):
+        manifests.append((desc, manifest.raw))  # what they say takes many times as much memory
+        leaves |= {leaf.digest: leaf for leaf in choose(manifest) if not is_manifest(leaf)}
     with target.hold([*leaves.values(), *(desc for desc, _ in manifests)]):
         observe(Step("copying", leaves=tuple(leaves.values())))
         copied = _Leaves(source, target, observe).copy(list(leaves.values()), jobs)
         observe(Step("tagging"))
-        for desc, manifest in manifests:
-            target.push(desc, _Read(manifest))
+        for desc, raw in manifests:
+            target.push(desc, _Read(raw))
         if tag is not None:
             tag()
     return copied
@@ -160,11 +158,11 @@ class _Leaves:
 class _Read:
     """A fetcher of the one manifest that the walk has read: it need not be asked for again."""
 
-    manifest: Manifest
+    raw: bytes
 
     @contextlib.contextmanager
     def fetch(self, _desc: Descriptor, offset: int = 0) -> Iterator[BinaryIO]:
-        yield io.BytesIO(self.manifest.raw[offset:])
+        yield io.BytesIO(self.raw[offset:])
 
 
 @dataclass(frozen=True, slots=True)
