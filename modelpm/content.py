@@ -145,10 +145,10 @@ class Waiting:
 class Step:
     """A stage of a verb begins.
 
-    One of `resolving`, `copying`, `unpacking`, `hashing`, `tagging`, `pruning` and `done`. `subject`
-    is the name worked on, for `hashing` the file's, else empty. `leaves` are the pieces of content
-    that the stage will settle; the one of `hashing` only stands for its file. What is `Moved` while
-    a layer is unpacked is its share of all the passes over it.
+    One of `resolving`, `copying`, `unpacking`, `hashing`, `tagging`, `pruning` and `done`.
+    `subject` is the name worked on, for `hashing` the file's, else empty. `leaves` are the pieces
+    of content that the stage will settle; the one of `hashing` only stands for its file. What is
+    `Moved` while a layer is unpacked is its share of all the passes over it.
     """
 
     stage: str
