@@ -186,6 +186,7 @@ def _facts(installed: Installed, flaws: list[str], *, gate: bool) -> dict[str, o
     for title, facts in (
         ("parameter", parameters),
         ("origin", knowledge.provenance(model)),
+        ("property", knowledge.properties(model)),
         ("annotation", model.manifest.annotations),
     ):
         found |= {f"{title} {name}": value for name, value in facts.items()}

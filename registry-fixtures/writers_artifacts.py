@@ -536,7 +536,8 @@ def _kit_tar(files: Mapping[str, bytes], folder: str = "") -> bytes:
 # ORAS and omlmd
 
 _OMLMD = {"name": "tiny", "author": "modelpm", "model_format_name": "gguf"}
-OMLMD_JSON = compact(_OMLMD)
+_OMLMD_OWN = {"accuracy": 0.987, "trained": {"on": "noise"}}
+OMLMD_JSON = compact(_OMLMD | {"customProperties": _OMLMD_OWN})
 OMLMD_YAML = "".join(f"{key}: {value}\n" for key, value in _OMLMD.items()).encode()
 
 
@@ -555,7 +556,7 @@ def omlmd() -> Artifact:
             for name, (kind, content) in layers.items()
         ],
         [content for _, content in layers.values()],
-        annotations={**_OMLMD, "customProperties+json": "{}"},
+        annotations={**_OMLMD, "customProperties+json": compact(_OMLMD_OWN).decode()},
     )
 
 

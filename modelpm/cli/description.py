@@ -141,6 +141,7 @@ class Description:
             "model": self.facts(),
             "capabilities": self.capabilities(),
             "provenance": self.provenance(),
+            "properties": knowledge.properties(content),
             "template": self._try(lambda: content.template, None),
             "chat_template": self._try(lambda: content.chat_template, None),
             "system": self._try(lambda: content.system, None),
@@ -161,6 +162,7 @@ class Description:
         _facts("Model", facts)
         dialect = self.model.model.dialect.name
         _facts("Origin", {"name": self.model.name, "dialect": dialect, **self.provenance()})
+        _facts("Properties", knowledge.properties(self.model.model))
         for title, read in (
             ("Parameters", self.parameters),
             ("System", self.system),

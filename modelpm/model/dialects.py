@@ -35,6 +35,9 @@ class Dialect:
     dot, and the longest key wins. Where it says nothing, or `by_name` is set, the file's name
     tells more. `facts` are what the config tells, and where; `annotated` are those that
     annotations of the manifest tell; of several rows for one fact the first that says something.
+    `origin` are members of the config, or annotations, that tell where the model comes from, and
+    `properties` JSON objects of what else its writer tells of it: below keys of the config, or of
+    the JSON in an annotation.
 
     `packed` are the endings of media types whose layer is an archive of files; of such files only
     those below the folder `root` are the model's. `layer_name` is a member of a layer's JSON that
@@ -51,6 +54,8 @@ class Dialect:
     roles: tuple[tuple[str, Role], ...] = ()
     facts: tuple[tuple[str, Keys], ...] = ()
     annotated: tuple[tuple[str, str], ...] = (("license", _LICENSES),)
+    origin: tuple[tuple[str, str], ...] = ()
+    properties: tuple[tuple[str, Keys], ...] = ()
     by_name: bool = False
     packed: tuple[str, ...] = ()
     root: str = ""
@@ -100,6 +105,8 @@ _MODELPACK_ROLES = (
     ("code", Role.OTHER),
     ("dataset", Role.OTHER),
 )
+_CONFIG = ""
+"""Stands for the config where the name of an annotation could stand."""
 _ARCHIVES = (".tar", ".tar+gzip", ".tar+zstd", "+gzip", "+zstd")
 
 OLLAMA = Dialect(
@@ -174,6 +181,10 @@ MODELPACK = Dialect(
         ("capabilities", ("config", "capabilities")),
     ),
     annotated=(("context_length", "io.palan.model.context_length"), ("license", _LICENSES)),
+    properties=(
+        ("io.palan.serve.defaults", ()),
+        ("ml.kitops.modelkit.kitfile", ("model", "parameters")),
+    ),
     by_name=True,
     packed=_ARCHIVES,
 )
@@ -196,6 +207,7 @@ KITOPS = Dialect(
         ("license", ("model", "license")),
         ("license", ("package", "license")),
     ),
+    properties=((_CONFIG, ("model", "parameters")),),
     by_name=True,
     packed=_ARCHIVES,
     has_kitfile=True,
@@ -203,10 +215,18 @@ KITOPS = Dialect(
 OMLMD = Dialect(
     name="omlmd",
     artifact_types=frozenset({"application/x-mlmodel"}),
-    config_types=frozenset({"application/x-config"}),
+    config_types=frozenset({"application/x-config", "application/x-mlmodel"}),
     layer_prefixes=("application/x-mlmodel",),
     roles=(("application/x-mlmodel", Role.WEIGHTS),),
+    facts=(("format", ("model_format_name",)),),
     annotated=(("format", "model_format_name"), ("license", _LICENSES)),
+    origin=(
+        ("title", "name"),
+        ("authors", "author"),
+        ("description", "description"),
+        ("source", "uri"),
+    ),
+    properties=((_CONFIG, ("customProperties",)), ("customProperties+json", ())),
     by_name=True,
 )
 IMAGE = Dialect(

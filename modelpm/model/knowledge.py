@@ -3,12 +3,13 @@
 The weights' own word goes before the config's, which is its writer's.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelpm.content import read
-from modelpm.errors import ModelPMError
+from modelpm.errors import InvalidManifestError, ModelPMError
 from modelpm.model.dialects import OLLAMA
 from modelpm.model.facts import Facts, at
 from modelpm.model.gguf import Header
@@ -19,7 +20,10 @@ from modelpm.oci.manifest import load_json
 CONFIG = "config.json"
 """What transformers says of a model, in a file of it."""
 
+MAX_PROPERTIES = 100
+
 _MAX_WORD = 500
+_MAX_WORDS = 32
 _TRANSFORMERS: tuple[tuple[str, type, tuple[str, ...]], ...] = (
     ("architecture", str, ("model_type",)),
     ("context_length", int, ("max_position_embeddings",)),
@@ -53,17 +57,29 @@ _ORIGIN: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("version", (f"{_OCI}version",)),
     ("authors", (f"{_OCI}authors",)),
     ("vendor", (f"{_OCI}vendor",)),
+    ("description", (f"{_OCI}description",)),
     ("documentation", (f"{_OCI}documentation",)),
     ("base", (f"{_OCI}base.name",)),
     ("signer", ("io.palan.origin.signer",)),
 )
-_ORIGIN_IN_CONFIG = (
+_IN_CONFIG = (
     ("source", ("descriptor", "sourceURL")),
     ("revision", ("descriptor", "revision")),
     ("created", ("descriptor", "createdAt")),
     ("created", ("descriptor", "created")),
     ("created", ("created",)),
     ("title", ("descriptor", "title")),
+    ("title", ("descriptor", "name")),
+    ("title", ("package", "name")),
+    ("title", ("model", "name")),
+    ("description", ("descriptor", "description")),
+    ("description", ("package", "description")),
+    ("description", ("model", "description")),
+    ("authors", ("descriptor", "authors")),
+    ("authors", ("package", "authors")),
+    ("version", ("package", "version")),
+    ("version", ("model", "version")),
+    ("datasets", ("descriptor", "datasetsURL")),
     ("version", ("descriptor", "version")),
     ("vendor", ("descriptor", "vendor")),
     ("documentation", ("descriptor", "docURL")),
@@ -174,11 +190,47 @@ def provenance(model: Model) -> dict[str, str]:
         if values:
             found[name] = values[0][:_MAX_WORD]
     document = _config(model)
-    for name, path in _ORIGIN_IN_CONFIG:
-        value = at(document, path)
-        if isinstance(value, str) and value:
-            found.setdefault(name, value[:_MAX_WORD])
+    told = [(name, annotations.get(key)) for name, key in model.dialect.origin]
+    own = tuple((name, (key,)) for name, key in model.dialect.origin)
+    for name, value in [*told, *((name, at(document, path)) for name, path in own + _IN_CONFIG)]:
+        text = ", ".join(_texts(value))[:_MAX_WORD]
+        if text:
+            found.setdefault(name, text)
     return found
+
+
+def properties(model: Model) -> dict[str, object]:
+    """What else the model's writer tells of it, in words of his own, at most MAX_PROPERTIES.
+
+    Values are texts, numbers and booleans; what is neither is its JSON.
+    """
+    found: dict[str, object] = {}
+    for annotation, keys in model.dialect.properties:
+        text = model.manifest.annotations.get(annotation)
+        value = at(_parsed(text) if annotation else _config(model), keys)
+        for name, each in value.items() if isinstance(value, dict) else ():
+            if len(found) < MAX_PROPERTIES and each is not None:
+                found[name[:_MAX_WORD]] = _short(each)
+    return found
+
+
+def _texts(value: object) -> list[str]:
+    values = value[:_MAX_WORDS] if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str) and text]
+
+
+def _short(value: object) -> object:
+    if isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:_MAX_WORD]
+
+
+def _parsed(text: str | None) -> object:
+    try:
+        return load_json((text or "null").encode())
+    except (InvalidManifestError, UnicodeEncodeError):
+        return None
 
 
 def engine_words(model: Model) -> dict[str, str]:
@@ -191,11 +243,8 @@ def engine_words(model: Model) -> dict[str, str]:
 
 
 def _config(model: Model) -> object:
-    config = model.manifest.config
-    if config is None or not config.media_type.endswith("json"):
-        return None
     try:
-        return load_json(read(model.fetcher, config))
+        return model.config
     except ModelPMError:
         return None
 

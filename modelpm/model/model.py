@@ -163,12 +163,26 @@ class Model:
     @cached_property
     def facts(self) -> Facts:
         """What config and annotations say. Raises ModelError for a config that is not JSON."""
-        config = self.manifest.config
-        document: object = None
-        if self.dialect.facts and config is not None and config.media_type.endswith("json"):
-            raw = read(self.fetcher, config)
-            document = _json(raw.decode("utf-8", "replace"), "the model's config")
+        document = self.config if self.dialect.facts else None
         return Facts.told(self.dialect, document, self.manifest.annotations)
+
+    @cached_property
+    def config(self) -> object:
+        """The config as JSON values; None where there is none, and where it is no JSON.
+
+        Raises ModelError for one whose media type says that it is JSON, ContentError.
+        """
+        config = self.manifest.config
+        says_so = config is not None and config.media_type.endswith("json")
+        if config is None or not (says_so or config.media_type in self.dialect.config_types):
+            return None
+        text = read(self.fetcher, config).decode("utf-8", "replace")
+        try:
+            return _json(text, "the model's config")
+        except ModelError:
+            if says_so:
+                raise
+        return None
 
     @property
     def family(self) -> str | None:

@@ -112,6 +112,7 @@ def test_everything_as_json(cli: Cli, maker: Maker) -> None:
     assert told["messages"] == [{"role": "user", "content": "hi"}]
     assert told["capabilities"] == ["completion", "chat"]
     assert told["provenance"] == {}
+    assert told["properties"] == {}
     assert set(told["parts"][0]) == {"role", "name", "mediaType", "digest", "size", "packedIn"}
     assert told["parts"][0]["role"] == "weights"
     assert told["flaws"] == []

@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping
 
 import pytest
+from writers import WRITERS
 
 from modelpm.model import knowledge
 from modelpm.model.facts import Facts
 from modelpm.model.gguf import Header
 from modelpm.model.model import Model
 from modelpm.oci.descriptor import Descriptor
+from modelpm.oci.manifest import Manifest
 from tests.model.artifacts import Memory, image, named
 from tests.model.ggufs import STRING, UINT32, llama, value
 
@@ -123,6 +125,85 @@ def test_origin_is_what_annotations_and_config_say() -> None:
     found = knowledge.provenance(model({"a.gguf": b"GGUF"}, json.dumps(config).encode(), told))
     assert found == {"source": "acme/tiny", "revision": "abc", "created": "2026", "title": "Tiny"}
     assert knowledge.provenance(model({"a.gguf": b"GGUF"}, b"no json")) == {}
+
+
+OWN = {"accuracy": 0.9, "good": True, "none": None, "nested": {"a": [1]}, "text": "é"}
+TOLD = {"accuracy": 0.9, "good": True, "nested": '{"a": [1]}', "text": "é"}
+
+
+def omlmd(config: bytes, annotations: Mapping[str, str]) -> Model:
+    box = Memory()
+    layer = named(box.put(b"GGUF", "application/x-mlmodel"), {})
+    manifest = image(box.put(config, "application/x-config"), [layer])
+    document = json.loads(manifest.raw) | {"annotations": annotations}
+    return Model.read(type(manifest).parse(json.dumps(document).encode()), box)
+
+
+@pytest.mark.parametrize(
+    ("config", "annotations", "found"),
+    [
+        (json.dumps({"customProperties": OWN}).encode(), {}, TOLD),
+        (b"{}", {"customProperties+json": json.dumps(OWN)}, TOLD),
+        (b'{"customProperties":{"a":1}}', {"customProperties+json": '{"b":2}'}, {"a": 1, "b": 2}),
+        (b"name: tiny", {"customProperties+json": "no JSON"}, {}),
+        (b'{"customProperties":[1]}', {"customProperties+json": "\ud800"}, {}),
+    ],
+)
+def test_what_a_writer_tells_in_words_of_its_own(
+    config: bytes, annotations: dict[str, str], found: dict[str, object]
+) -> None:
+    assert knowledge.properties(omlmd(config, annotations)) == found
+
+
+def test_no_more_properties_than_anybody_reads() -> None:
+    many = {f"{number} {'k' * 600}": "v" * 600 for number in range(200)}
+    found = knowledge.properties(omlmd(json.dumps({"customProperties": many}).encode(), {}))
+    assert len(found) == knowledge.MAX_PROPERTIES
+    assert {(len(key), len(str(value))) for key, value in found.items()} == {(500, 500)}
+
+
+def test_omlmd_tells_its_origin_in_both_places() -> None:
+    config = {"name": "tiny", "author": "me", "uri": "https://x", "model_format_name": "gguf"}
+    model = omlmd(json.dumps(config).encode(), {"name": "other", "description": "Noise."})
+    assert knowledge.provenance(model) == {
+        "title": "other",
+        "description": "Noise.",
+        "authors": "me",
+        "source": "https://x",
+    }
+    assert model.format == "gguf"
+
+
+def test_others_have_their_own_words() -> None:
+    told = {"io.palan.serve.defaults": '{"ctx":128}', "customProperties+json": '{"a":1}'}
+    kitfile = {"ml.kitops.modelkit.kitfile": '{"model":{"parameters":{"b":2}}}', "author": "me"}
+    found = model({"a.gguf": b"GGUF"}, b'{"descriptor":{"authors":["A","B",7]}}', told | kitfile)
+    assert knowledge.properties(found) == {"ctx": 128, "b": 2}
+    assert knowledge.provenance(found) == {"authors": "A, B"}
+
+
+@pytest.mark.parametrize(
+    ("name", "origin", "properties"),
+    [
+        (
+            "omlmd",
+            {"title": "tiny", "authors": "modelpm"},
+            {"accuracy": 0.987, "trained": '{"on": "noise"}'},
+        ),
+        ("kitops", {"title": "tiny"}, {"context": 128, "quantized": False}),
+        ("kitops-oldest", {"title": "tiny", "authors": "modelpm"}, {}),
+    ],
+)
+def test_writers_tell_what_they_know(
+    name: str, origin: dict[str, str], properties: dict[str, object]
+) -> None:
+    box = Memory()
+    artifact = WRITERS[name].make()
+    for content in artifact.all_blobs.values():
+        box.put(content, "x/y")
+    found = Model.read(Manifest.parse(artifact.manifest, artifact.media_type), box)
+    assert knowledge.provenance(found) == origin
+    assert knowledge.properties(found) == properties
 
 
 def test_a_config_of_another_kind_is_not_read() -> None:
