@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from modelpm import publishing, transfer
 from modelpm.content import Source, Step, read_manifest
-from modelpm.errors import InvalidReferenceError, StoreError
+from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
 from modelpm.installation import Installation
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
@@ -225,6 +225,20 @@ class Client(Installation):
             ),
         )
 
+    def missing_base(self, modelfile: "Modelfile", folder: Path | str = ".") -> str | None:
+        """The name after FROM of a model that is not here: to be pulled before `create`.
+
+        A path that exists is a path. None also for what is no name, which `create` will refuse.
+        Raises ModelError where FROM names several models.
+        """
+        from modelpm import creating  # noqa: PLC0415 - lazy: start-up time
+
+        base = creating.base(modelfile, Path(folder))
+        with contextlib.suppress(InvalidReferenceError):
+            if base is not None and not self._is_here(base):
+                return base
+        return None
+
     def convert(self, name: str, new: str, wish: "Wish | None" = None) -> Installed:
         """Write a model in another format, under a second name; no weights are copied.
 
@@ -333,6 +347,13 @@ class Client(Installation):
         if not self.store.exists(offered.descriptor):
             _ = offered.model  # before a weight moves: is it a model at all?
         return offered.descriptor
+
+    def _is_here(self, name: str) -> bool:
+        try:
+            self.get(name)
+        except NotFoundError:
+            return False
+        return True
 
     def _note(self, reference: Reference, root: Descriptor) -> None:
         """Remember where a model's blobs are, for a push to a sister repository."""

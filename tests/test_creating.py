@@ -687,3 +687,36 @@ def test_what_was_made_is_pulled_from_a_real_registry(
     assert pulled.model.system == "s"
     assert pulled.model.parameters == {"top_k": 1}
     assert isinstance(pulled.manifest.config, Descriptor)
+
+
+# FROM a model that is not here.
+
+
+@pytest.mark.parametrize(
+    ("text", "base"),
+    [
+        ("FROM gone", "gone"),
+        ("FROM tiny.gguf\nFROM hf.co/Org/Model:Q4", "hf.co/Org/Model:Q4"),
+        ("FROM gone@sha256:" + "a" * 64, "gone@sha256:" + "a" * 64),
+        ("FROM gone#part", "gone#part"),
+        ("FROM here", None),
+        ("FROM here:latest", None),
+        ("FROM tiny.gguf", None),
+        ("FROM ./folder/tiny", None),
+        ("FROM gone.GGUF", None),
+        ("FROM org/gone.safetensors", None),
+        ("FROM ../gone", None),
+        ("FROM ~/gone", None),
+        ("FROM no name", None),
+    ],
+)
+def test_the_base_that_is_to_be_pulled(
+    client: Client, folder: Path, text: str, base: str | None
+) -> None:
+    make(client, folder, "FROM tiny.gguf", "here")
+    assert client.missing_base(modelfile.parse(text), folder) == base
+
+
+def test_two_bases_are_refused_before_a_pull(client: Client, folder: Path) -> None:
+    with pytest.raises(ModelError, match="line 2: a model can be made from one model only"):
+        client.missing_base(modelfile.parse("FROM a\nFROM b"), folder)

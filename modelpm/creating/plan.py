@@ -25,6 +25,7 @@ from modelpm.model.roles import Role
 from modelpm.model.shards import listed, weight_sets
 from modelpm.oci.descriptor import Descriptor, Digest
 
+_ONE_MODEL = "a model can be made from one model only; the rest must be files"
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?")
 
 
@@ -52,29 +53,28 @@ class Plan:
         self.about = self._judge()
 
     def _take(self, command: Command) -> None:
-        path = self._path(command.value)
+        path = _path(self._folder, command.value)
         if _is_there(path):
             self._add(collect(path))
         else:
             if self.base is not None:
-                raise ModelError("a model can be made from one model only; the rest must be files")
+                raise ModelError(_ONE_MODEL)
             try:
                 self.base = self._inherit(command.value)
             except (NotFoundError, InvalidReferenceError) as error:
-                raise NotFoundError(
-                    f"{command.value} is no file in {self._folder.resolve()}, and no model that is"
-                    f" here (try: modelpm pull {command.value})"
-                ) from error
+                raise NotFoundError(self._neither(command.value, error)) from error
 
-    def _path(self, value: str) -> Path:
-        """Where a path of the Modelfile leads; `~` is the user's folder, where there is one."""
-        with contextlib.suppress(RuntimeError):
-            return self._folder / Path(value).expanduser()
-        return self._folder / value
+    def _neither(self, value: str, error: Exception) -> str:
+        """What is said of a FROM that is neither a path nor the name of a model."""
+        if Path(value).is_absolute():
+            return f"{value} is no file and no folder"
+        told = f"{value} is no file in {self._folder.resolve()}, and no model that is here"
+        can_be_pulled = isinstance(error, NotFoundError) and not _is_called_as_file(value)
+        return f"{told} (try: modelpm pull {value})" if can_be_pulled else told
 
     def _take_companion(self, command: Command) -> None:
         role = Role(command.instruction.lower())
-        path = self._path(command.value)
+        path = _path(self._folder, command.value)
         self.files = [found for found in self.files if found.role is not role]
         self._add([replace(found_file(path)[0], role=role)])
 
@@ -188,6 +188,33 @@ class Plan:
             if any(not command.value for command in self._last(instruction)):
                 roles.add(role)
         return {part for role in roles for part in self._inherited(role)}
+
+
+def base(modelfile: Modelfile, folder: Path) -> str | None:
+    """What FROM names as a model: a path that exists is a path, and so is what ends as weights do.
+
+    Raises ModelError where there are two, or nobody may look at a path.
+    """
+    found = None
+    for command in modelfile.commands:
+        if command.instruction == "FROM" and not _is_called_as_file(command.value):
+            with located(command):
+                if not _is_there(_path(folder, command.value)):
+                    if found is not None:
+                        raise ModelError(_ONE_MODEL)
+                    found = command.value
+    return found
+
+
+def _path(folder: Path, value: str) -> Path:
+    """Where a path of the Modelfile leads; `~` is the user's folder, where there is one."""
+    with contextlib.suppress(RuntimeError):
+        return folder / Path(value).expanduser()
+    return folder / value
+
+
+def _is_called_as_file(value: str) -> bool:
+    return value.lower().endswith((".gguf", ".safetensors"))
 
 
 def _is_there(path: Path) -> bool:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 from gguf_writer import tiny_llama
+from registry import Registry
 
 from tests.cli.conftest import Cli
 from tests.cli.models import HOSTILE, NEVER
+from tests.cli.test_terminal import add
 
 MODELFILE = "FROM ./tiny.gguf\nSYSTEM Be brief.\nPARAMETER top_k 3\n"
 
@@ -140,3 +142,76 @@ def test_convert_refuses_to_lose_anything(cli: Cli, folder: Path) -> None:
     assert refused.code == 9
     assert "no place for README.md (document) (leave it out with --lossy" in refused.errors
     assert cli("convert", "one", "two", "--format", "ollama", "--lossy").code == 0
+
+
+# FROM a model that is not here.
+
+
+def test_the_model_after_from_is_pulled_first(cli: Cli, folder: Path, loopback: Registry) -> None:
+    base = add(loopback, "team/tiny", 10)
+    (folder / "Modelfile").write_text(f"FROM {base}\nSYSTEM Be brief.\n")
+    result = cli("create", "mine")
+    lines = result.errors.splitlines()
+    assert (result.code, lines[0]) == (0, f"{base} is not installed; pulling it")
+    assert "pulling manifest" in lines
+    assert sum(line.endswith("100% 51 KB") for line in lines) == 1
+    assert result.output.startswith("created mine:latest  ")
+    digest = cli("show", "mine", "--json").json["digest"]
+    asked = len(loopback.log)
+    again = cli("create", "again", "--json")
+    assert len(loopback.log) == asked
+    assert [record["status"] for record in again.records] == ["writing manifest", "success"]
+    assert again.records[-1]["digest"] == digest
+    assert len(cli("list").lines) == 4
+
+
+def test_as_json_only_the_new_model_is_a_success(
+    cli: Cli, folder: Path, loopback: Registry
+) -> None:
+    base = add(loopback, "team/tiny", 10)
+    (folder / "Modelfile").write_text(f"FROM {base}\n")
+    result = cli("create", "mine", "--json", "-q", "--connections", "1")
+    assert (result.code, result.errors) == (0, "")
+    assert any(record["status"].startswith("pulling ") for record in result.records)
+    told = [record for record in result.records if record["status"] == "success"]
+    assert [record["name"] for record in told] == ["registry.ollama.ai/library/mine:latest"]
+    assert cli("create", "-q", "other") == type(result)(0, b"", "")
+
+
+def test_a_path_that_exists_is_no_model(cli: Cli, folder: Path, loopback: Registry) -> None:
+    base = add(loopback, "team/tiny", 10)
+    place = folder / base
+    place.mkdir(parents=True)
+    (place / "tiny.gguf").write_bytes(tiny_llama())
+    (folder / "Modelfile").write_text(f"FROM {base}\n")
+    assert cli("create", "mine").code == 0
+    assert not loopback.log
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "code", "sentence"),
+    [
+        ("FROM {base}/gone", "mine", 3, "/gone: there is no such file in /"),
+        ("FROM {base}\nFROM {base}", "mine", 9, "from one model only"),
+        ("FROM {base}", "no name", 2, "no name"),
+        ("FROM {base}/gone.gguf", "mine", 3, "gone.gguf is no file in "),
+        ("FROM A/b/../c", "mine", 3, "is no file in "),
+        ("FROM /gone/m", "mine", 3, "/gone/m is no file and no folder\n"),
+        ("FROM 127.0.0.1:1/team/x", "mine", 6, "x: there is no such file in /"),
+    ],
+)
+def test_what_cannot_be_pulled(
+    cli: Cli,
+    folder: Path,
+    loopback: Registry,
+    text: str,
+    name: str,
+    code: int,
+    sentence: str,
+) -> None:
+    base = add(loopback, "team/tiny", 10)
+    (folder / "Modelfile").write_text(text.format(base=base))
+    result = cli("create", name)
+    assert result.code == code
+    assert sentence in result.errors
+    assert cli("list", "--json").json == []

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from modelpm.cli import output
 from modelpm.cli.clients import open_client
+from modelpm.cli.commands.pull import bring
+from modelpm.cli.downloads import bounded
 from modelpm.cli.options import Settings, verb
 from modelpm.cli.progress import MAKE, watching
 from modelpm.cli.written import tell, wish_of, written
-from modelpm.errors import NotFoundError
+from modelpm.errors import ContentError, NotFoundError, RegistryError
 
 if TYPE_CHECKING:
     from modelpm.model.modelfile import Modelfile
@@ -26,9 +29,17 @@ STDIN = "-"
     "--file", "-f", metavar="FILE", type=click.Path(), help="A Modelfile; - is standard input."
 )
 @written
+@bounded
 @click.pass_obj
 def command(
-    settings: Settings, /, name: str, paths: tuple[str, ...], file: str | None, **wish: Any
+    settings: Settings,
+    /,
+    name: str,
+    paths: tuple[str, ...],
+    file: str | None,
+    connections: int,
+    limit_rate: int,
+    **wish: Any,
 ) -> None:
     """Make a model of a Modelfile, or of files.
 
@@ -36,13 +47,40 @@ def command(
     and without --file, the file Modelfile of this folder is read. Files are taken in by reflink or
     hard link where that can be done, and never changed. The same input makes the same digest on
     every machine: no time gets in but that of --created.
+
+    FROM in a Modelfile may also name a model; one that is not here is pulled first.
     """
     if paths and file is not None:
         raise click.UsageError("give a Modelfile or PATHs, not both")
     modelfile, folder = _from_paths(paths) if paths else _from_file(file or DEFAULT)
+    base = _missing_base(settings, name, modelfile, folder)
+    if base is not None:
+        _bring(settings, base, folder, connections, limit_rate)
     with watching(settings, MAKE) as observe, open_client(settings, observe) as client:
         model = client.create(name, modelfile, folder, wish_of(wish))
     tell(settings, model, "created")
+
+
+def _missing_base(
+    settings: Settings, name: str, modelfile: "Modelfile", folder: Path
+) -> str | None:
+    """The model that is to be pulled, after whatever costs nothing to refuse was refused."""
+    with open_client(settings) as client:
+        client.reference(name)
+        return client.missing_base(modelfile, folder)
+
+
+def _bring(settings: Settings, base: str, folder: Path, connections: int, limit_rate: int) -> None:
+    if not settings.quiet:
+        output.note(f"{base} is not installed; pulling it")
+    try:
+        bring(settings, base, connections, limit_rate)
+    except (ContentError, RegistryError) as error:
+        error.add_note(
+            f"FROM {base}: there is no such file in {folder.resolve()}, nor is such a model"
+            " installed, so it was to be pulled"
+        )
+        raise
 
 
 def _from_paths(paths: tuple[str, ...]) -> "tuple[Modelfile, Path]":

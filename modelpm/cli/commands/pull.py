@@ -35,6 +35,15 @@ def command(
 
 
 def pull(settings: Settings, name: str, connections: int, limit_rate: int) -> Installed:
+    """Pull one model, telling how it goes and, as JSON, what came of it. Raises as `bring`."""
+    model = bring(settings, name, connections, limit_rate)
+    if settings.json:
+        told = {"name": model.name, "digest": str(model.digest), "size": model.size}
+        output.record({"status": "success", **told})
+    return model
+
+
+def bring(settings: Settings, name: str, connections: int, limit_rate: int) -> Installed:
     """Pull one model, telling how it goes.
 
     A failure has a note of what to do next, where its message cannot know.
@@ -45,11 +54,7 @@ def pull(settings: Settings, name: str, connections: int, limit_rate: int) -> In
             moving(settings, PULL, KEPT) as observe,
             open_client(settings, observe, find_credentials(settings), bounds) as client,
         ):
-            model = client.pull(name)
+            return client.pull(name)
     except DigestMismatchError as error:
         error.add_note(DAMAGED)
         raise
-    if settings.json:
-        told = {"name": model.name, "digest": str(model.digest), "size": model.size}
-        output.record({"status": "success", **told})
-    return model
