@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ from modelpm.oci.manifest import load_json
 from modelpm.registry.challenge import parse_challenges
 from modelpm.registry.credentials import Credential, CredentialSource, Kind, Rotating, Trusting
 from modelpm.registry.failure import Refusal, of_answer, read_refusal
+from modelpm.registry.scrubbing import Scrubber
 from modelpm.registry.task import Scope
 from modelpm.registry.url import Origin, is_internal, is_loopback
 
@@ -33,7 +35,6 @@ _CLIENT_ID = "modelpm"
 _DEFAULT_LIFETIME = 60.0
 _MAX_LIFETIME = 86_400.0
 _RENEW_AFTER = 0.8
-_SHORTEST_SCRUBBED = 4
 _NO_LONGER = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED)
 """What token services say to an identity token that another one has replaced."""
 
@@ -93,6 +94,7 @@ class Auth:
         trusted = (*trusted_realms, *(_REALMS[name] for name in _REALMS if name == host))
         self._trusted = frozenset(map(Origin.of, trusted))
         self._lock = threading.RLock()
+        self._scrubber = Scrubber()
         self.use(credentials)
 
     def use(self, source: CredentialSource | None, *, offline: bool = False) -> None:
@@ -184,17 +186,15 @@ class Auth:
         return None if value == refused else value
 
     def scrub(self, text: str) -> str:
-        """The text without the secrets known here: servers repeat what they were sent."""
-        with self._lock:
-            secrets = [token.value for token in self._tokens.values()]
-            for credential in filter(None, self._found.values()):
-                shown = _basic(credential).partition(" ")[2]
-                secrets += [credential.secret, shown, shown.rstrip("=")]
-            secrets += [*self._rotated.values(), self.identity_token]
-        for secret in secrets:
-            if len(secret) >= _SHORTEST_SCRUBBED:
-                text = text.replace(secret, "***")
-        return text
+        """The text without the secrets known here: servers repeat what they were sent.
+
+        Also those that were known: what was sent before may be answered last.
+        """
+        return self._scrubber.scrub(text)
+
+    def scrubbing(self) -> AbstractContextManager[None]:
+        """The same of the errors that are raised meanwhile."""
+        return self._scrubber.errors()
 
     def read_refusal(self, body: bytes) -> Refusal:
         """What a server says about why not, without the secrets known here."""
@@ -204,8 +204,17 @@ class Auth:
     def _credential(self, repository: str) -> Credential | None:
         with self._lock:
             if self._source is not None and repository not in self._found:
-                self._found[repository] = self._source.find(self._host, repository)
+                found = self._source.find(self._host, repository)
+                if found is not None:
+                    self._learn(found)
+                self._found[repository] = found
             return self._found.get(repository)
+
+    def _learn(self, credential: Credential) -> None:
+        """Show it nowhere, in none of the forms in which it is sent."""
+        shown = _basic(credential).partition(" ")[2]
+        for secret in (credential.secret, shown, shown.rstrip("=")):
+            self._scrubber.learn(secret)
 
     def _shown(self, origin: Origin, repository: str) -> Credential | None:
         """What may be shown at this origin, where that can be done unseen."""
@@ -228,6 +237,7 @@ class Auth:
         if token is None or token.renew_at <= self._clock() or f"Bearer {token.value}" == refused:
             self._check_realm(origin, demand.realm, credential)
             token = self._fetch(demand, credential, scope.repository)
+            self._scrubber.learn(token.value)
             self._tokens[demand, credential] = token
         return f"Bearer {token.value}"
 
@@ -283,11 +293,13 @@ class Auth:
         found = self._source.find(self._host, repository)
         if found is None or found.kind is not credential.kind or found == self._current(credential):
             return False
+        self._learn(found)
         self._rotated[credential.secret] = found.secret
         return True
 
     def _keep(self, repository: str, credential: Credential, fresh: str) -> None:
         """Keep an identity token that came in the place of a password, or of another one."""
+        self._learn(replace(credential, secret=fresh))
         if self._offline:
             self.identity_token = fresh
         if credential.kind is Kind.PASSWORD:

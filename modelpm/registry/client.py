@@ -203,13 +203,14 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         asked = response.history[0] if response.history else response
         task = task or Task.of(self.host, str(asked.request.method), asked.url)
         status = response.status_code
+        elsewhere = "" if self.is_home(response) else Origin.of(response.url).authority
         raise of_answer(
             task.words,
             self.host,
             status,
             self.auth.read_refusal(response.content),
             anonymous=status == HTTPStatus.NOT_FOUND and self.auth.is_anonymous(task.scope),
-            elsewhere="" if self.is_home(response) else Origin.of(response.url).authority,
+            elsewhere=self.auth.scrub(elsewhere),
         )
 
     def is_home(self, response: requests.Response) -> bool:
@@ -230,7 +231,8 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             link = response.links.get("next", {}).get("url")
             if not link:
                 return
-            url = next_page(url, link)
+            with self.auth.scrubbing():
+                url = next_page(url, link)
         raise RegistryError(f"{Task.of(self.host, 'GET', url).words}: the list does not end")
 
     def catalog(self) -> Iterator[str]:
@@ -270,7 +272,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 failure = of_exception(error, self._host_of(error), self.limits)
             else:
                 status = response.status_code
-                why = f"{Origin.of(response.url).authority} answered {status}"
+                why = self.auth.scrub(f"{Origin.of(response.url).authority} answered {status}")
                 told = response.headers.get("Retry-After")
                 crowded = status in CROWDED
                 may_pass = status in RETRIED and repeatable
@@ -279,8 +281,9 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
                 return response
             # Outside of `except`: the exception's text may hold a URL with a signature.
             may_pass, quick = repeatable and failure.may_pass, failure.quick
-            if not (may_pass and attempts.again(failure.words, quick=quick, crowded=not quick)):
-                raise RegistryError(f"{words}: {failure.words}")
+            why = self.auth.scrub(failure.words)
+            if not (may_pass and attempts.again(why, quick=quick, crowded=not quick)):
+                raise RegistryError(f"{words}: {why}")
 
     def _host_of(self, error: BaseException) -> str:
         """The host that an exception is about."""
@@ -336,7 +339,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             (self.limits.connect, call.seconds),
         )
         spent = (self.clock() - started) * 1000
-        shown = redacted(call.url)
+        shown = self.auth.scrub(redacted(call.url))
         _LOG.debug("%s %s %d %.0f ms", call.method, shown, response.status_code, spent)
         return response
 

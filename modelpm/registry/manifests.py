@@ -152,7 +152,8 @@ class Manifests:
         try:
             return Manifest.parse(raw, media_type)
         except InvalidManifestError as error:
-            raise RegistryError(f"pulling {self._name}: unusable manifest: {error}") from None
+            why = self._client.auth.scrub(str(error))
+            raise RegistryError(f"pulling {self._name}: unusable manifest: {why}") from None
 
     def _is_taken(self, reference: str, raw: bytes) -> bool:
         try:

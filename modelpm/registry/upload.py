@@ -206,7 +206,8 @@ class Upload:
             self._shrink(response)
             self._session.ask()
         elif status in RETRIED:
-            why = f"{Origin.of(response.url).authority} answered {status}"
+            where = self._client.auth.scrub(Origin.of(response.url).authority)
+            why = f"{where} answered {status}"
             told = response.headers.get("Retry-After")
             crowded = status in CROWDED
             return self._recover(why, told, is_last=is_last, crowded=crowded)

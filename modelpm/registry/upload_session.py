@@ -159,7 +159,8 @@ class UploadSession:
             self._check(url)
         except RegistryError as error:
             self.url = ""
-            raise RegistryError(f"{self.task.words}: {error}") from None
+            why = self._client.auth.scrub(str(error))
+            raise RegistryError(f"{self.task.words}: {why}") from None
         self.url = url
 
     def _check(self, url: str) -> None:

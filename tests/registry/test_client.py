@@ -722,6 +722,52 @@ def test_a_secret_in_a_header_of_the_answer_is_scrubbed(bench: Bench, rule: dict
     assert said.rstrip("=") not in message
 
 
+SHOWN = [
+    {"redirect": "http://s3cret-of-alice.invalid/x"},
+    {"status": 400, "body": "you said S3CRET%2Dof%2Dalice"},
+    *(
+        {
+            "status": 200,
+            "headers": {"Docker-Content-Digest": None, "Content-Type": kind},
+            "body": '{"schemaVersion": 2, "mediaType": "application/x.s3cret-of-alice+json"}',
+        }
+        for kind in (
+            "application/json",
+            "application/s3cret-OF-alice+json",
+            "application/vnd.czNjcmV0LW9mLWFsaWNl",
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("rule", SHOWN, ids=str)
+def test_a_secret_is_not_told_in_whatever_form_it_comes_back(
+    bench: Bench, rule: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    registry = bench.registry(
+        [{"authorized": True, **rule}], auth=Basic("alice", "s3cret-of-alice")
+    )
+    fill(registry)
+    message = refusal(bench.repository(registry, credentials=Always()))
+    ours = [record.getMessage() for record in caplog.records if record.name == "modelpm.registry"]
+    told = f"{message}{bench.waits.told}{ours}".lower()
+    assert "***" in told
+    for form in ("s3cret-of", "s3cret%2d", "cznjcmv0lw"):
+        assert form not in told
+
+
+def test_a_secret_in_the_link_to_the_next_page_is_not_told(bench: Bench) -> None:
+    link = {"headers": {"Link": '<ftp://s3cret-of-alice:x:y/\x7f>; rel="next"'}}
+    registry = bench.registry(
+        [{"path": "/tags/", "authorized": True, **link}], auth=Basic("alice", "s3cret-of-alice")
+    )
+    fill(registry)
+    with pytest.raises(RegistryError) as caught:
+        bench.repository(registry, credentials=Always()).tags()
+    assert "s3cret-of" not in str(caught.value)
+
+
 def test_a_request_does_not_show_its_secrets() -> None:
     sent = {"Authorization": "Basic s3cret"}
     call = _Call("POST", "https://reg.io/token?sig=s3cret", sent, 1.0, {"refresh_token": "s3cret"})
