@@ -24,6 +24,9 @@ from typing import Any, Literal, Self
 MAX_BODY = 256 * 2**20
 """Bytes after which a body without end does end."""
 
+LINGER = 20.0
+"""Seconds within which a client sends what it began to send, or hangs up."""
+
 MAX_REQUEST_BODY = 64 * 2**20
 MAX_KEPT_BODY = 64 * 2**10
 PIECE = 64 * 2**10
@@ -166,8 +169,7 @@ class Origin(ABC):
         """The most connections that were open at once."""
         self.accepted = 0
         """Connections so far."""
-        self.answering = 0
-        """Requests that are being answered now."""
+        self._answering: set[socket.socket] = set()
         self.sent = 0
         """Bytes of bodies so far, as they were handed to the kernel."""
         self.received = 0
@@ -236,15 +238,32 @@ class Origin(ABC):
             self.accepted, self.peak = self.connections, self.connections
             self.sent = self.received = 0
 
-    def count(
-        self, *, connections: int = 0, answering: int = 0, sent: int = 0, received: int = 0
-    ) -> None:
+    @property
+    def answering(self) -> int:
+        """Requests that are being answered now: not those whose client has hung up.
+
+        The thread that answers such a one may hear of that much later than the client's next
+        request comes.
+        """
+        with self._lock:
+            return sum(not _is_left(connection) for connection in self._answering)
+
+    def begin(self, connection: socket.socket) -> None:
+        """The answering of a request begins."""
+        with self._lock:
+            self._answering.add(connection)
+
+    def end(self, connection: socket.socket) -> None:
+        """It is over; this may be told more than once."""
+        with self._lock:
+            self._answering.discard(connection)
+
+    def count(self, *, connections: int = 0, sent: int = 0, received: int = 0) -> None:
         """Take note of what begins (1), ends (-1) or was sent."""
         with self._lock:
             self.connections += connections
             self.accepted += max(0, connections)
             self.peak = max(self.peak, self.connections)
-            self.answering += answering
             self.sent += sent
             self.received += received
 
@@ -350,8 +369,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         head = Request(self.server.server_port, self.command, self.path, headers, length)
         origin = self.server.origin
-        origin.count(answering=1)
-        self._is_answering = True
+        origin.begin(self.connection)
         try:
             intake = origin.intake(head)
             content = self._receive(length, intake)
@@ -368,18 +386,12 @@ class _Handler(BaseHTTPRequestHandler):
             origin.record(replace(request, content=b"", status=answer.status))
             sent_whole = self._send(answer)
         finally:
-            self._answered()
+            origin.end(self.connection)
         in_order = sent_whole and answer.persistent and is_whole
         if not is_whole:
-            self._linger()
+            self._linger(length - len(content))
         if not in_order or "transfer-encoding" in headers:
             self.close_connection = True
-
-    def _answered(self) -> None:
-        """Count the request as answered, once."""
-        if self._is_answering:
-            self._is_answering = False
-            self.server.origin.count(answering=-1)
 
     def _receive(self, length: int, intake: Intake) -> bytes:
         """What comes of a body, up to where it is no longer wanted."""
@@ -393,14 +405,14 @@ class _Handler(BaseHTTPRequestHandler):
                     break
         return bytes(body)
 
-    def _linger(self) -> None:
-        """Take what is still sent for a while, so that the answer is not lost in a reset."""
+    def _linger(self, left: int) -> None:
+        """Take what is still to be sent, so that the answer is not lost in a reset."""
         self.connection.shutdown(socket.SHUT_WR)
-        deadline = time.monotonic() + 2
-        self.connection.settimeout(0.5)
+        deadline = time.monotonic() + LINGER
+        self.connection.settimeout(LINGER)
         with contextlib.suppress(OSError):
-            while time.monotonic() < deadline and self.connection.recv(2**18):
-                pass
+            while left and time.monotonic() < deadline and (part := self.rfile.read1(2**18)):
+                left -= min(left, len(part))
 
     def _send(self, answer: Answer) -> bool:
         """Send it all, and say whether nothing ended it early."""
@@ -421,7 +433,7 @@ class _Handler(BaseHTTPRequestHandler):
             part = piece[:left]
             left -= len(part)
             if following is None:
-                self._answered()  # before the client can know
+                self.server.origin.end(self.connection)  # before the client can know
             if part:
                 self.connection.sendall(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
                 self.server.origin.count(sent=len(part))
@@ -454,8 +466,17 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _is_alone(self) -> bool:
-        if not select.select([self.connection], [], [], 0)[0]:
-            return False
         if isinstance(self.connection, ssl.SSLSocket):
-            return True
-        return not self.connection.recv(1, socket.MSG_PEEK)
+            return bool(select.select([self.connection], [], [], 0)[0])
+        return _is_left(self.connection)
+
+
+def _is_left(connection: socket.socket) -> bool:
+    """Whether the other side has hung up; with TLS nobody can look."""
+    if isinstance(connection, ssl.SSLSocket):
+        return False
+    try:
+        is_readable = bool(select.select([connection], [], [], 0)[0])
+        return is_readable and not connection.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):  # a reset, or it is closed here
+        return True
