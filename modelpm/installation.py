@@ -22,7 +22,8 @@ class Installation:
 
     `home` is the store's folder, by default the platform's folder for user data. `hosts` says how
     registries are to be spoken to; `limits` are how long one is waited for, and how often it is
-    asked again.
+    asked again. With `keep_layers` a layer that is an archive stays beside the files in it, so that
+    other programs find it in the folder.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class Installation:
         hosts: Hosts | None = None,
         credentials: "CredentialSource | None" = None,
         limits: "Limits | None" = None,
+        keep_layers: bool = False,
         observe: Observer = ignore,
     ) -> None:
         self.home = Path(home) if home is not None else _default_home()
         self.default_registry = default_registry
-        self.store = Store(self.home, observe=observe)
+        self.store = Store(self.home, observe=observe, keep_layers=keep_layers)
         self._observe = observe
         self._remotes = Remotes(hosts or Hosts(), credentials, limits, observe)
 

@@ -136,6 +136,49 @@ def test_a_second_pull_asks_for_no_blob_and_unpacks_nothing(
     assert {path: path.stat().st_mtime_ns for path in client.home.rglob("recipes/*")} == before
 
 
+def test_layers_are_kept_for_who_wants_them(client: Client, loopback: Registry) -> None:
+    """Also those that were taken apart before, without a byte from the registry."""
+    names = [name for name, writer in WRITERS.items() if not writer.plain]
+    for name in names:
+        client.pull(name)
+    apart = blobs(client.store)
+    asked = len(loopback.log)
+    with Client(client.home, default_registry=client.default_registry, keep_layers=True) as keeper:
+        for name in names:
+            for layer in keeper.pull(name).manifest.layers:
+                assert (
+                    keeper.store.path(layer).read_bytes()
+                    == WRITERS[name].model().blobs[str(layer.digest)]
+                )
+        assert len(blobs(keeper.store)) > len(apart)
+        assert keeper.store.check() == []
+        assert not keeper.garbage()
+    assert not [request for request in loopback.log[asked:] if "/blobs/" in request.path]
+    for name in names:
+        client.pull(name)
+    assert blobs(client.store) == apart
+
+
+def test_a_damaged_file_makes_no_layer(client: Client) -> None:
+    model = client.pull("modelpack-tar")
+    (weights,) = (part for part in model.parts if part.name.endswith(".gguf"))
+    path = client.store.path(weights.descriptor)
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    keeper = Store(client.home, keep_layers=True)
+    keeper.prepare()
+    (layer,) = (
+        layer
+        for layer in model.manifest.layers
+        if weights.descriptor in {file.descriptor for file in keeper.unpacked(layer) or ()}
+    )
+    with pytest.raises(DigestMismatchError):
+        keeper.archives.settle(layer)
+    assert layer.digest not in blobs(keeper)
+
+
 def test_removing_and_pruning_leaves_nothing(client: Client) -> None:
     for name in WRITERS:
         client.pull(name)

@@ -30,6 +30,7 @@ def open_client(
         hosts=hosts_of(settings),
         credentials=credentials,
         limits=limits,
+        keep_layers=settings.keep_layers,
         observe=observe,
     )
 

@@ -36,6 +36,7 @@ class Settings:
     client_certificate: tuple[str, ...] = ()
     client_key: tuple[str, ...] = ()
     mirror: tuple[str, ...] = ()
+    keep_layers: bool = False
     hosts: "Mapping[str, HostSettings]" = field(default_factory=dict)
     """The tables `[host."..."]` of the settings file."""
     told: frozenset[str] = frozenset()
@@ -109,6 +110,11 @@ GLOBAL: tuple[click.Option, ...] = (
         multiple=True,
         metavar="HOST=URL[,URL]",
         help="Pull what this host has from these places first.",
+    ),
+    click.Option(
+        ["--keep-layers"],
+        is_flag=True,
+        help="Keep pulled archives beside the files in them, for other programs.",
     ),
     click.Option(
         ["--auth-file"],

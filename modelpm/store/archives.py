@@ -30,6 +30,7 @@ class Contents(Blobs):
 
     def __init__(self, root: Path, files: Files, observe: Observer) -> None:
         super().__init__(root, files, observe)
+        self._root = root
         self.recipes = Recipes(root, files)
 
     def size(self, digest: Digest) -> int | None:
@@ -113,6 +114,13 @@ class Contents(Blobs):
         for digest, path, size in self.recipes.listing():
             yield digest, Stored(path, size)
 
+    def restore(self, desc: Descriptor) -> None:
+        """Make the blob of a layer that is here as the files in it. Raises as `take`."""
+        plain = Blobs(self._root, self._files, self._observe)
+        plain.trust_locks, plain.may_seal = self.trust_locks, self.may_seal
+        plain.require_room([desc])
+        plain.take(desc, self)
+
     def file(self, digest: Digest) -> Descriptor | None:
         """What is known of a blob that is here as a file of its own, whole."""
         size = super().size(digest)
@@ -142,8 +150,8 @@ class Archives:
     """Makes recipes of layers, and removes the blobs that they stand for.
 
     With `keep_layers` every layer stays as it is beside its files, so that other programs find it
-    in the store's folder: two copies, where the file system cannot share their bytes. Layers that
-    were taken apart before stay so.
+    in the store's folder: two copies, where the file system cannot share their bytes. A layer that
+    was taken apart before is made again when it is settled.
     """
 
     def __init__(self, contents: Contents, files: Files, root: Path, *, keep_layers: bool) -> None:
@@ -220,8 +228,13 @@ class Archives:
         return True
 
     def settle(self, desc: Descriptor) -> None:
-        """Remove the blob of a layer whose recipe makes it, unless it is needed as it is."""
+        """Remove the blob of a layer whose recipe makes it, unless it is needed as it is.
+
+        To keep the layers, it is made. Raises DigestMismatchError, NotFoundError and StoreError.
+        """
         blob = self._contents.path(desc.digest)
+        if self._keep_layers and not blob.exists():
+            self._contents.restore(desc)
         if self._keep_layers or not blob.exists():
             return
         with self._locked():

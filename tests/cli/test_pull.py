@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from registry import Basic, Registry
+from writers import WRITERS
 
 from modelpm.cli.commands.pull import DAMAGED, KEPT
 from tests.cli.conftest import Cli
@@ -150,3 +151,21 @@ def test_credentials_are_dockers(
 def test_a_model_that_is_none_is_told(cli: Cli, loopback: Registry) -> None:
     loopback.add_artifact("team/none", "latest", [("application/x-y", b"text")])
     assert cli("pull", f"{loopback.host}/team/none").code == 9
+
+
+@pytest.mark.parametrize("place", ["nowhere", "command line", "environment", "file"])
+def test_archives_are_kept_where_that_is_asked_for(
+    cli: Cli, home: Path, loopback: Registry, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    artifact = WRITERS["modelpack-tar"].make()
+    loopback.content.add("team/tar", "latest", artifact)
+    options = ["--keep-layers"] if place == "command line" else []
+    if place == "environment":
+        monkeypatch.setenv("MODELPM_KEEP_LAYERS", "1")
+    if place == "file":
+        path = home.with_name("settings.toml")
+        path.write_text("keep-layers = true\n")
+        options = ["--config", str(path)]
+    assert cli("pull", "-q", f"{loopback.host}/team/tar", *options).code == 0
+    kept = {f"sha256:{path.name}" for path in (home / "blobs/sha256").iterdir()}
+    assert (set(artifact.blobs) <= kept) == (place != "nowhere")
