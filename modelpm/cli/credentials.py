@@ -1,12 +1,14 @@
 """Where the command line looks for credentials: what the environment says, and which files."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 
+from modelpm.cli import output
 from modelpm.cli.options import Settings, default_path
 from modelpm.registry.authfile import AuthFile, AuthText, key_of
 from modelpm.registry.credentials import Credential, Given, is_header_safe
@@ -20,13 +22,21 @@ def find_credentials(settings: Settings) -> Keychain:
     """All that knows credentials, the first to be asked first.
 
     An account in the environment, DOCKER_AUTH_CONFIG, modelpm's own file, REGISTRY_AUTH_FILE,
-    docker's file, podman's. Nothing is read before the first question.
+    docker's file, podman's. Nothing is read before the first question. Of files that others can
+    read a note is written, once.
     """
-    own = _file(Path(settings.auth_file or default_path().with_name("auth.json")), private=True)
-    docker = [_file(path) for path in _docker_files()]
-    others = [_file(path) for path in _podman_files()]
+
+    @functools.cache  # the same words are told once
+    def warn(words: str) -> None:
+        if not settings.quiet:
+            output.note(words)
+
+    path = Path(settings.auth_file or default_path().with_name("auth.json"))
+    own = _file(path, warn, private=True)
+    docker = [_file(path, warn) for path in _docker_files()]
+    others = [_file(path, warn) for path in _podman_files()]
     named = os.environ.get("REGISTRY_AUTH_FILE")
-    told = [_file(Path(named))] if named else []
+    told = [_file(Path(named), warn)] if named else []
     return Keychain([*_environment(), own, *told, *docker, *others], own, docker)
 
 
@@ -62,5 +72,6 @@ def _podman_files() -> Iterator[Path]:
         yield from (folder / "containers" / "auth.json" for folder in folders)
 
 
-def _file(path: Path, *, private: bool = False) -> AuthFile:
-    return AuthFile(SecretFile(path, private=private), os.environ.get("PATH", os.defpath))
+def _file(path: Path, warn: Callable[[str], None], *, private: bool = False) -> AuthFile:
+    file = SecretFile(path, private=private)
+    return AuthFile(file, os.environ.get("PATH", os.defpath), warn=warn)

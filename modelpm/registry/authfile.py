@@ -8,6 +8,7 @@ to which token service the user lets the credential go. No message has a secret 
 import base64
 import binascii
 import json
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _DOCKERS_OWN = frozenset({f"{DOCKER_HUB_KEY}access-token", f"{DOCKER_HUB_KEY}ref
 
 _DOCKER_HUB_HOSTS = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _ENTRY_FIELDS = ("auth", "username", "password", "identitytoken", "registrytoken")
+_SECRET_FIELDS = ("auth", "password", "identitytoken", "registrytoken")
 _REALM = "trustedRealm"
 
 
@@ -33,16 +35,24 @@ class AuthFile:
 
     It is read at the first question; one that does not exist knows nothing. Helpers are looked for
     in the folders of `helper_path`, separated as in PATH, and have some seconds. Threads may share
-    it. Whatever cannot be read, asked or written is an AuthenticationError.
+    it. Whatever cannot be read, asked or written is an AuthenticationError. `warn` is told, in
+    words and once, of secrets that others can read.
     """
 
     def __init__(
-        self, file: SecretFile, helper_path: str, helper_seconds: float = HELPER_SECONDS
+        self,
+        file: SecretFile,
+        helper_path: str,
+        helper_seconds: float = HELPER_SECONDS,
+        *,
+        warn: Callable[[str], None] = lambda _words: None,
     ) -> None:
         self.where = str(file.path)
         self._file = file
         self._helper_path = helper_path
         self._helper_seconds = helper_seconds
+        self._warn = warn
+        self._has_warned = False
         self._lock = threading.RLock()
         self._known: _Document | None = None
         self._replies: dict[tuple[str, str], Credential | None] = {}
@@ -154,8 +164,19 @@ class AuthFile:
 
     def _document(self) -> "_Document":
         if self._known is None:
-            self._known = _Document.parse(self.where, self._file.read())
+            self._known = self._parse(self._file.read())
         return self._known
+
+    def _parse(self, raw: bytes) -> "_Document":
+        """What was just read."""
+        document = _Document.parse(self.where, raw)
+        if self._file.is_open_to_others and document.has_secrets and not self._has_warned:
+            self._has_warned = True
+            self._warn(
+                f"{self.where} can be read by others, and there are secrets in it"
+                f" (try: chmod 600 {shlex.quote(self.where)})"
+            )
+        return document
 
     def _ask(self, helper: Helper, server: str) -> Credential | None:
         if (helper.name, server) not in self._replies:
@@ -166,7 +187,7 @@ class AuthFile:
         """Change `auths` in place; True says that there was something to change."""
 
         def rewrite(raw: bytes) -> bytes | None:
-            _Document.parse(self.where, raw)  # refuses what it would not read
+            self._parse(raw)  # refuses what it would not read
             document = json.loads(raw) if raw.strip() else {}
             auths = dict(document.get("auths") or {})
             if not change(auths):
@@ -239,6 +260,11 @@ class _Document:
                 raise AuthenticationError(f"{where}: a credential helper's name is not a string")
             helpers[key_of(name)] = helper
         return cls(where, entries, helpers)
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether there is more in it than where else to ask."""
+        return any(entry.get(name) for entry in self.entries.values() for name in _SECRET_FIELDS)
 
     def credential(self, key: str, entry: Mapping[str, object]) -> Credential | None:
         """What one entry of `auths` says; an empty one, as docker leaves it, says nothing."""

@@ -29,6 +29,7 @@ _DRAFT_SECONDS = 60.0
 _OPEN = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN
+_READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -42,6 +43,8 @@ class SecretFile:
 
     def __init__(self, path: Path, *, private: bool) -> None:
         self.path = path
+        self.is_open_to_others = False
+        """Whether others could read what was read here last. Nobody knows that on Windows."""
         self._is_private = private
 
     def read(self) -> bytes:
@@ -52,7 +55,10 @@ class SecretFile:
             except FileNotFoundError:
                 return b""
             try:
-                self._check(os.fstat(fd))  # a folder cannot even be made a file object
+                status = os.fstat(fd)
+                self._check(status)  # a folder cannot even be made a file object
+                is_open = status.st_mode & _READABLE_BY_OTHERS
+                self.is_open_to_others = os.name == "posix" and bool(is_open)
                 with os.fdopen(fd, "rb", closefd=False) as file:
                     raw = file.read(MAX_BYTES + 1)
             finally:

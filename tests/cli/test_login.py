@@ -57,6 +57,7 @@ def login(cli: Cli, host: str, *more: str, password: str = SECRET) -> Any:
 def write(path: Path, document: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document))
+    path.chmod(0o600)
 
 
 def account(host: str, user: str = "alice", secret: str = SECRET) -> dict[str, object]:
@@ -531,6 +532,33 @@ def test_consent_given_beforehand_is_told_unless_all_is_to_be_quiet(
     assert (done.code, done.output, done.errors) == (0, "", "")
     done = login(cli, guarded.host)
     assert (done.code, done.errors) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes mean nothing there")
+@pytest.mark.parametrize("which", range(3))
+def test_a_file_of_secrets_that_others_can_read_is_named_once(
+    cli: Cli,
+    locked: Registry,
+    auth_file: Path,
+    home: Path,
+    which: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = f"{locked.host}/{NAME}"
+    podman = home.parent / "xdg_runtime_dir" / "containers" / "auth.json"
+    path = (auth_file, home.parent / "docker_config" / "config.json", podman)[which]
+    write(path, account(locked.host))
+    path.chmod(0o640)
+    if path == podman:  # found in two ways
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(path))
+    told = f"{path} can be read by others, and there are secrets in it (try: chmod 600 {path})"
+    for command in (("tags", name), ("pull", name), ("show", "--remote", name, "--json")):
+        done = cli(*command)
+        assert (done.code, done.errors.count(told)) == (0, 1)
+        assert SECRET not in done.errors
+    assert cli("--quiet", "tags", name).errors == ""
+    path.chmod(0o600)
+    assert cli("tags", name).errors == ""
 
 
 def test_docker_and_podman_have_their_usual_places(

@@ -152,6 +152,52 @@ def test_a_link_to_the_file_and_a_lax_mode_are_fine(tmp_path: Path) -> None:
     assert docker(tmp_path / "link").find("reg.io", "a") == ALICE
 
 
+SECRET_ENTRIES: list[tuple[object, bool]] = [
+    ({"auths": {"reg.io": {"auth": AUTH}}}, True),
+    ({"auths": {"a.io": {}, "reg.io": {"identitytoken": "t"}}}, True),
+    ({"auths": {"reg.io": {"registrytoken": "t"}}}, True),
+    ({"auths": {"reg.io": {"username": "u", "password": "p"}}}, True),
+    ({"auths": {"reg.io": {}}, "credsStore": "none"}, False),
+    ({"auths": {"reg.io": {"trustedRealm": "https://x.io"}}}, False),
+    ({}, False),
+]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes mean nothing there")
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o611, 0o640, 0o604, 0o644])
+@pytest.mark.parametrize(("content", "is_secret"), SECRET_ENTRIES)
+@pytest.mark.parametrize("is_own", [True, False])
+def test_of_secrets_that_others_can_read_a_word_is_said(
+    tmp_path: Path, content: object, is_secret: bool, mode: int, is_own: bool
+) -> None:
+    path = tmp_path / "co nfig.json"
+    path.write_text(json.dumps(content))
+    path.chmod(mode)
+    told: list[str] = []
+    file = AuthFile(SecretFile(path, private=is_own), "", warn=told.append)
+    for _ in range(3):
+        file.helper("reg.io")
+    is_open = bool(mode & 0o044)
+    assert len(told) == (is_secret and is_open)
+    assert all(f"(try: chmod 600 '{path}')" in words for words in told)
+    assert all(words.startswith(f"{path} can be read by others") for words in told)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes mean nothing there")
+def test_ones_own_file_is_closed_at_the_next_writing_and_nothing_more_is_said(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "auth.json"
+    told: list[str] = []
+    path.write_text(json.dumps({"auths": {"reg.io": {"auth": AUTH}}}))
+    path.chmod(0o644)
+    file = AuthFile(SecretFile(path, private=True), "", warn=told.append)
+    file.put("other.io", Credential("u", "p"), None)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert file.find("other.io", "") == Credential("u", "p")
+    assert len(told) == 1
+
+
 def test_the_file_is_read_once(tmp_path: Path) -> None:
     source = config(tmp_path, {"auths": {"reg.io": AUTH}})
     assert source.find("other.io", "a") is None
@@ -495,14 +541,19 @@ def test_a_login_that_is_killed_leaves_a_whole_file(tmp_path: Path) -> None:
     known = 1
     for turn in range(20):
         process = start(path, 1000 * turn, 1000)
+        inode = path.stat().st_ino
         go(process)
+        deadline = time.monotonic() + 20
+        while path.stat().st_ino == inode:  # the first login of this turn
+            assert time.monotonic() < deadline
+            time.sleep(0.0005)
         time.sleep(chance.uniform(0.001, 0.06))
         process.kill()
         assert end(process) == -signal.SIGKILL
         document = json.loads(path.read_bytes())
         assert {name: document[name] for name in UNKNOWN} == UNKNOWN
         assert document["auths"]["kept.io"] == {**AUTH, "note": "mine"}
-        assert len(document["auths"]) >= known
+        assert len(document["auths"]) > known
         known = len(document["auths"])
     assert known > 20
     for draft in tmp_path.glob(".auth.json.*.new"):
