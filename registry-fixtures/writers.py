@@ -124,6 +124,10 @@ WRITERS: Mapping[str, Writer] = {
     "ramalama-raw": Writer(images.ramalama_raw, _TINY, plain=False),
     "ramalama-car": Writer(images.ramalama_car, _TINY, plain=False),
     "ramalama-again": Writer(images.ramalama_again, _TINY, plain=False),
+    "modelcar": Writer(images.modelcar, _PAIR, plain=False),
+    "olot-artifact": Writer(
+        images.olot_artifact, _only(GGUF, "model.gguf", "README.md"), plain=False
+    ),
     "olot": Writer(images.olot, _only(GGUF, "model.gguf", "README.md"), plain=False),
     "olot-index": Writer(
         images.olot_index,
@@ -137,6 +141,14 @@ WRITERS: Mapping[str, Writer] = {
             "model.gguf": GGUF["model.gguf"],
             "model_metadata.omlmd.json": ("config", artifacts.OMLMD_JSON),
             "model_metadata.omlmd.yaml": ("config", artifacts.OMLMD_YAML),
+        },
+    ),
+    "omlmd-artifact": Writer(
+        artifacts.omlmd_artifact,
+        {
+            "manifest.json": ("config", b'{"artifactType":"application/x-mlmodel"}'),
+            "model.gguf": GGUF["model.gguf"],
+            "model_metadata.omlmd.json": ("config", artifacts.OMLMD_JSON),
         },
     ),
     "oras-gguf": Writer(artifacts.oras_gguf, {"tiny.gguf": GGUF["model.gguf"]}),

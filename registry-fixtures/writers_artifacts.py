@@ -560,6 +560,26 @@ def omlmd() -> Artifact:
     )
 
 
+def omlmd_artifact() -> Artifact:
+    """As newer ones push with `as_artifact`: the config is a layer too, of the model's type."""
+    kind = "application/x-mlmodel"
+    config = compact({"artifactType": kind})
+    layers = {
+        "manifest.json": (kind, config),
+        "model.gguf": (kind, tiny_llama()),
+        "model_metadata.omlmd.json": ("application/x-config", OMLMD_JSON),
+    }
+    return image(
+        described(kind, config),
+        [
+            described(each, content, annotations={TITLE: name})
+            for name, (each, content) in layers.items()
+        ],
+        [content for _, content in layers.values()],
+        annotations={**_OMLMD, "customProperties+json": compact(_OMLMD_OWN).decode()},
+    )
+
+
 def oras_gguf() -> Artifact:
     """As `oras push` leaves a lone file: a layer that claims to be a tar, and a title."""
     weights = tiny_llama()

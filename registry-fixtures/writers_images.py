@@ -1,7 +1,7 @@
 """The writers whose models are container images, and indexes with such images in them."""
 
 from archives import FOLDER, HARD_LINK, SYMLINK, Member, gzip, tar
-from artifact import OCI_INDEX, Artifact, Json, compact, described, digest_of, image
+from artifact import EMPTY_TYPE, OCI_INDEX, Artifact, Json, compact, described, digest_of, image
 from tiny import GGUF
 from writers_artifacts import MODELPACK, TAR_LAYER, TITLE, modelpack_raw
 
@@ -57,6 +57,26 @@ def ramalama_again() -> Artifact:
     ]
     layers = [gzip(tar(members)) for members in (old, gone, new)]
     return _image(layers, f"{TAR_LAYER}+gzip", {"org.containers.type": "ai.image.model.raw"})
+
+
+def modelcar() -> Artifact:
+    """KServe's, as docker or podman builds one: compressed layers, and no mark anywhere."""
+    base = tar([Member("bin/", kind=FOLDER), Member("bin/sh", b"#!/bin/nothing\n")])
+    members = [Member(f"models/{name}", GGUF[name][1]) for name in ("model.gguf", "LICENSE")]
+    layers = [gzip(base), gzip(tar([Member("models/", kind=FOLDER), *members]))]
+    return _image(layers, "application/vnd.docker.image.rootfs.diff.tar.gzip", {})
+
+
+def olot_artifact() -> Artifact:
+    """What is no image: the archives with titles, an empty config, and the type of a model."""
+    blobs = {"model.gguf": _olot_tar("model.gguf"), "README.md": gzip(_olot_tar("README.md"))}
+    kinds = {"model.gguf": TAR_LAYER, "README.md": f"{TAR_LAYER}+gzip"}
+    return image(
+        described(EMPTY_TYPE, b"{}"),
+        [described(kinds[name], blob, annotations={TITLE: name}) for name, blob in blobs.items()],
+        [b"{}", *blobs.values()],
+        artifactType="application/x-mlmodel",
+    )
 
 
 def palan_car() -> Artifact:

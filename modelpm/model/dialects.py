@@ -228,7 +228,9 @@ OMLMD = Dialect(
     ),
     properties=((_CONFIG, ("customProperties",)), ("customProperties+json", ())),
     by_name=True,
+    packed=(".tar", "+gzip"),
 )
+"""And olot's artifacts, which are no images: archives of one file each."""
 IMAGE = Dialect(
     name="image",
     config_types=frozenset(

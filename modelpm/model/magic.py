@@ -4,6 +4,7 @@ Nothing is trusted to be what it is taken for here: whoever opens weights goes t
 """
 
 from enum import StrEnum
+from typing import BinaryIO
 
 from modelpm.content import Fetcher
 from modelpm.oci.descriptor import Descriptor
@@ -30,11 +31,16 @@ WEIGHTS = frozenset({Kind.GGUF, Kind.SAFETENSORS})
 
 def head(desc: Descriptor, fetcher: Fetcher) -> bytes:
     """The first bytes of a content, at most PEEK. Raises as `fetch` does."""
-    found = b""
     with fetcher.fetch(desc) as stream:
-        while len(found) < PEEK and (more := stream.read(PEEK - len(found))):
-            found += more
-    return found
+        return first(stream)
+
+
+def first(stream: BinaryIO, count: int = PEEK) -> bytes:
+    """The next bytes of a stream, at most so many."""
+    found = bytearray()
+    while len(found) < count and (more := stream.read(count - len(found))):
+        found += more
+    return bytes(found)
 
 
 def kind_of(begin: bytes, size: int) -> Kind | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from modelpm.content import Fetcher, read
 from modelpm.errors import InvalidManifestError, ModelError
 from modelpm.model import overlay
+from modelpm.model.archive import packing
 from modelpm.model.dialects import IMAGE, ORAS, TITLE, Dialect
 from modelpm.model.facts import at
 from modelpm.model.kitfile import Entry, entries
@@ -28,6 +29,8 @@ _LEAST_WEIGHTS = 24
 _PATHS = ("org.cncf.model.filepath", "org.cnai.model.filepath")
 _METADATA = ("org.cncf.model.file.metadata+json", "org.cnai.model.file.metadata+json")
 _IN_LAYER = "olot.layer.content.inlayerpath"
+_HINTS = (TITLE, "olot.layer.content.name")
+_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.zst")
 _NAMES = {
     Role.WEIGHTS: "model.gguf",
     Role.PROJECTOR: "mmproj.gguf",
@@ -72,8 +75,8 @@ class Part:
 
 _Inside = tuple["Packed", ...] | None
 Unpacked = Callable[[Descriptor], _Inside]
-"""What a layer that is an archive holds, in the archive's order; empty for one that turned out to
-be none, and None where nobody knows yet."""
+"""What a layer that is an archive holds, in the archive's order; empty for one without files, and
+None for one that is none, and where nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,7 @@ def parts_of(
         files += _files(layer, own, entry, dialect, inside)
     if dialect is IMAGE and not all(file.is_archive for file in files):
         files = [file for file in files if not file.is_archive]  # nothing could be taken out
+    files = [_unless_config(file, manifest.config) for file in files]
     files = _by_magic(files, dialect, fetcher, local=unpacked is not None)
     if dialect is ORAS and not any(_may_be_model(file) for file in files):
         raise ModelError(
@@ -121,6 +125,12 @@ def parts_of(
         Part(file.role, file.descriptor, name, file.packed_in)
         for file, name in zip(files, names, strict=True)
     )
+
+
+def _unless_config(file: _File, config: Descriptor | None) -> _File:
+    """The file, as what it is: omlmd pushes the config as a layer too, of the weights' type."""
+    is_config = config is not None and file.descriptor.digest == config.digest
+    return replace(file, role=Role.CONFIG) if is_config and file.role is Role.WEIGHTS else file
 
 
 def _may_be_model(file: _File) -> bool:
@@ -160,11 +170,10 @@ def _files(
         name = _member_name(layer, own, entry.place(path), alone=alone)
         role = entry.role(dialect.role(layer, name, alone=alone))
         yield _File(layer, file.descriptor, name, role, layer)
-    if not inside and (packed is None or not dialect.root):
+    if packed is None:
         name = own or entry.path or _hint(layer, dialect)
-        role = Role.OTHER if packed else entry.role(dialect.role(layer, name))
-        is_packed = dialect.is_packed(layer) and packed != ()
-        yield _File(layer, layer, name, role, layer if is_packed else None)
+        role = entry.role(dialect.role(layer, name))
+        yield _File(layer, layer, name, role, layer if dialect.is_packed(layer) else None)
 
 
 def _path(member: str, dialect: Dialect) -> str | None:
@@ -176,16 +185,18 @@ def _path(member: str, dialect: Dialect) -> str | None:
 def _hint(layer: Descriptor, dialect: Dialect) -> str:
     """What a layer is called by those who do not say what its file is called."""
     path = layer.annotations.get(_IN_LAYER, "").lstrip("/").removeprefix(dialect.root)
-    return path or layer.annotations.get(TITLE, "")
+    names = [path, *(layer.annotations.get(key, "") for key in _HINTS)]
+    return next((name for name in names if name), "")
 
 
 def _member_name(layer: Descriptor, own: str, path: str, *, alone: bool) -> str:
     """What a file of an archive is called.
 
-    The writer's own name goes first where it is that of a file. A title only decides how much of
-    the path is meant: olot packs `models/a.gguf` and calls it `a.gguf`.
+    The writer's own name goes first where it is that of a file, and not of the archive. A title
+    only decides how much of the path is meant: olot packs `models/a.gguf` and calls it `a.gguf`.
     """
-    if alone and own and not path.startswith(f"{own.strip('/')}/"):
+    is_file = not own.lower().endswith(_ARCHIVES) and not path.startswith(f"{own.strip('/')}/")
+    if alone and own and (is_file or not path):
         return own
     title = layer.annotations.get(TITLE, "")
     return title if title and path.endswith(f"/{title}") else path or _hint(layer, IMAGE)
@@ -241,7 +252,7 @@ def _entries(manifest: Manifest, fetcher: Fetcher) -> list[Entry]:
 def _by_magic(
     files: Sequence[_File], dialect: Dialect, fetcher: Fetcher, *, local: bool
 ) -> list[_File]:
-    """The files, with those put right that begin as weights do.
+    """The files, with those put right that begin as weights do, or as no archive does.
 
     Looked at are layers that are said to be archives and were here to be unpacked, but were not;
     and, where nothing is known to be the weights, those of which nobody says what they are.
@@ -252,7 +263,10 @@ def _by_magic(
         unclear += [i for i, file in enumerate(files) if _is_unclear(file)]
     for index in unclear[:MAX_PEEKS]:
         file = files[index]
-        kind = kind_of(head(file.descriptor, fetcher), file.descriptor.size)
+        begin = head(file.descriptor, fetcher)
+        kind = kind_of(begin, file.descriptor.size)
+        if kind not in WEIGHTS and file.is_archive and packing(begin) is None:
+            result[index] = replace(file, packed_in=None)
         if kind in WEIGHTS:
             role = Role.WEIGHTS if file.role in (Role.OTHER, Role.DOCUMENT) else file.role
             name = file.name or _weights_name(kind)

@@ -26,7 +26,7 @@ class Role(StrEnum):
 
 
 _ENDINGS = (
-    ((".gguf", ".safetensors", ".dduf"), Role.WEIGHTS),
+    ((".gguf", ".safetensors", ".dduf", ".mmproj"), Role.WEIGHTS),
     ((".onnx", ".joblib", ".pt", ".pth", ".tflite", ".keras", ".h5"), Role.WEIGHTS),
     ((".json", ".jinja", ".model", ".yaml", ".yml"), Role.CONFIG),
     ((".md", ".txt", ".pdf", ".rst"), Role.DOCUMENT),

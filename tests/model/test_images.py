@@ -1,8 +1,10 @@
 """Container images that carry a model, and those that do not."""
 
+import gzip
 import json
 
 import pytest
+import zstandard
 
 from modelpm.model.images import holds_model
 from modelpm.oci.descriptor import Descriptor
@@ -32,7 +34,13 @@ def labelled(value: object) -> bytes:
         (b"{}", [(tar({"/models": b""}), LAYER)], True),
         (b"{}", [(tar({"modelsx/a": b""}), LAYER)], False),
         (b"{}", [(tar({"bin/a": b""}), LAYER), (tar({"models/a": b""}), LAYER)], True),
-        (b"{}", [(tar({"models/a": b""}), DOCKER_LAYER)], False),
+        (b"{}", [(tar({"models/a": b""}), DOCKER_LAYER)], True),
+        (b"{}", [(gzip.compress(tar({"models/a": b"x" * 4_000})), DOCKER_LAYER)], True),
+        (b"{}", [(zstandard.compress(tar({"models/a": b"x" * 4_000})), f"{LAYER}+zstd")], True),
+        (b"{}", [(gzip.compress(tar({"bin/a": b""})), DOCKER_LAYER)], False),
+        (b"{}", [(gzip.compress(b""), DOCKER_LAYER)], False),
+        (b"{}", [(b"\x1f\x8b" + bytes(600), DOCKER_LAYER)], False),
+        (b"{}", [(b"\x28\xb5\x2f\xfd" + bytes(600), f"{LAYER}+zstd")], False),
         (b"{}", [(b"models/" + bytes(505), LAYER)], False),
         (labelled("ai.image.model.raw"), [(b"x", OCTETS)], False),
     ],

@@ -72,6 +72,8 @@ def test_an_archive_in_a_registry_is_one_part_and_no_error() -> None:
         ({TITLE: "tiny"}, {"tiny/a.gguf": GGUF}, ["tiny/a.gguf"]),
         ({TITLE: "sha256-00"}, {"a.gguf": GGUF}, ["a.gguf"]),
         ({IN_LAYER: "/models/z.gguf"}, {"models/a.gguf": GGUF}, ["models/a.gguf"]),
+        ({FILEPATH: "vllm.tar"}, {"config.json": b"{}"}, ["config.json"]),
+        ({FILEPATH: "a.tar"}, {"a.tar": b"inner"}, ["a.tar"]),
         ({}, {"a.gguf": GGUF, "A.gguf": GGUF + b"2"}, ["a.gguf", "A-2.gguf"]),
     ],
 )
@@ -85,7 +87,12 @@ def test_a_file_in_an_archive_is_called(
 
 @pytest.mark.parametrize(
     ("annotations", "name"),
-    [({}, "model.gguf"), ({TITLE: "a.gguf"}, "a.gguf"), ({FILEPATH: "b.gguf"}, "b.gguf")],
+    [
+        ({}, "model.gguf"),
+        ({"olot.layer.content.name": "z.gguf"}, "z.gguf"),
+        ({TITLE: "a.gguf"}, "a.gguf"),
+        ({FILEPATH: "b.gguf"}, "b.gguf"),
+    ],
 )
 def test_one_compressed_file_has_the_name_that_its_layer_has(
     annotations: dict[str, str], name: str
@@ -115,11 +122,43 @@ def test_a_type_that_calls_weights_an_archive_is_not_believed(content: bytes) ->
 
 
 def test_what_turned_out_to_be_no_archive_is_the_file_itself() -> None:
-    memory = Memory()
-    layer = memory.put(b"MIT", f"{CNCF}.doc.v1.tar")
-    manifest = image(memory.put(b"{}", f"{CNCF}.config.v1+json"), [layer])
-    (part,) = Model.read(manifest, memory, lambda _: ()).parts
+    memory = Unpacking()
+    layer = named(memory.put(b"MIT", f"{CNCF}.doc.v1.tar"), {FILEPATH: "LICENSE"})
+    model = pack(memory, layer)
+    (part,) = model.parts
     assert part.packed_in is None
+    assert model.licenses == ("MIT",)
+
+
+def test_an_archive_that_nobody_unpacked_stays_one() -> None:
+    memory = Memory()
+    layer = memory.put(tar({"LICENSE": b"MIT"}), f"{CNCF}.doc.v1.tar")
+    manifest = image(memory.put(b"{}", f"{CNCF}.config.v1+json"), [layer])
+    (part,) = Model.read(manifest, memory, lambda _: None).parts
+    assert part.is_archive
+
+
+def test_an_archive_without_files_is_no_part() -> None:
+    """Such as one of a folder or of a link only, which modctl writes for each of those."""
+    memory = Unpacking()
+    link = archives.Member("model.file", kind=archives.SYMLINK, target="a.gguf")
+    layers = [
+        memory.put(archives.tar([link]), f"{CNCF}.weight.v1.tar"),
+        memory.put(tar({"a.gguf": GGUF}), f"{CNCF}.weight.v1.tar"),
+    ]
+    assert told(pack(memory, *layers)) == [("weights", "a.gguf")]
+
+
+def test_the_config_among_the_layers_is_no_model() -> None:
+    memory = Memory()
+    config = memory.put(b'{"artifactType":"application/x-mlmodel"}', "application/x-mlmodel")
+    layers = [
+        named(config, {TITLE: "manifest.json"}),
+        named(memory.put(GGUF, "application/x-mlmodel"), {TITLE: "a.gguf"}),
+    ]
+    model = Model.read(image(config, layers), memory)
+    assert told(model) == [("config", "manifest.json"), ("weights", "a.gguf")]
+    assert model.weights.name == "a.gguf"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from modelpm.model.roles import Role, by_name, refined
     [
         ("model.gguf", Role.WEIGHTS),
         ("a/MMPROJ-model.GGUF", Role.PROJECTOR),
+        ("model.mmproj", Role.PROJECTOR),
         ("x-lora.safetensors", Role.ADAPTER),
         ("adapter/model.safetensors", Role.WEIGHTS),
         ("model.onnx", Role.WEIGHTS),
