@@ -27,17 +27,16 @@ from modelpm.registry.credentials import CredentialSource
 from modelpm.registry.failure import of_answer, of_exception
 from modelpm.registry.hosts import Hosts
 from modelpm.registry.limits import Attempts, Limits
-from modelpm.registry.postponed import postpone
+from modelpm.registry.postponed import postponed
 from modelpm.registry.routes import Routes
 from modelpm.registry.session import Session
 from modelpm.registry.task import PULLS, Task
 from modelpm.registry.url import Origin, is_loopback, next_page, redacted, redirected
 
 # oras validates its own uploads with it, which are not ours, and it takes a third of the start.
-postpone("jsonschema")
-
-import oras.container  # noqa: E402 - only now
-import oras.provider  # noqa: E402 - the same
+with postponed("jsonschema"):
+    import oras.container
+    import oras.provider
 
 __all__ = ["DEFAULT_LIMITS", "Limits", "RegistryClient"]
 

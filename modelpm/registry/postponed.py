@@ -1,34 +1,35 @@
 """An import that waits until somebody uses it: for what a library imports and we never need."""
 
+import contextlib
 import importlib.util
 import sys
-import threading
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
-__all__ = ["postpone"]
+__all__ = ["postponed"]
 
 
-def postpone(name: str) -> None:
-    """Have imports of a module cost nothing until an attribute of it is asked for.
+@contextlib.contextmanager
+def postponed(name: str) -> Iterator[None]:
+    """Within the context imports of a module cost nothing until an attribute of it is asked for.
 
-    Does nothing where it is loaded already, or is not there: then the import itself says so.
-    (importlib's LazyLoader would not do: the second `import` asks for an attribute.)
+    Who imports it afterwards gets the module itself: only what was imported within knows its
+    stand-in. Does nothing where it is loaded already, or is not there: then the import says so.
     """
-    spec = None if name in sys.modules else importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
+    if name in sys.modules or importlib.util.find_spec(name) is None:
+        yield
         return
-    loader, lock = spec.loader, threading.RLock()
-    module = importlib.util.module_from_spec(spec)
+    standin = ModuleType(name)
 
     def load(attribute: str) -> Any:
-        """Called for what the module does not have (PEP 562)."""
-        with lock:
-            if vars(module).pop("__getattr__", None) is not None:
-                loader.exec_module(module)
-        try:
-            return vars(module)[attribute]
-        except KeyError:
-            raise AttributeError(f"module {name!r} has no attribute {attribute!r}") from None
+        """Called for what the stand-in does not have (PEP 562): all of the module."""
+        return getattr(importlib.import_module(name), attribute)
 
-    vars(module)["__getattr__"] = load
-    sys.modules[name] = module
+    vars(standin)["__getattr__"] = load
+    sys.modules[name] = standin
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is standin:
+            del sys.modules[name]
