@@ -25,6 +25,7 @@ from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
 from modelpm.offered import Offered
 from modelpm.publishing import Pushed, Removal
+from modelpm.registry.task import looking
 from modelpm.store.gc import Garbage
 from modelpm.store.index import Entry
 
@@ -122,6 +123,7 @@ class Client(Installation):
         tags = self._remotes.repository(self.repository(repository)).tags()
         return tags if everything else publishing.visible(tags)
 
+    @looking()
     def inspect(self, name: str) -> Offered:
         """What a registry has under a name, without its weights; of an index what fits here."""
         reference = self.reference(name)
@@ -129,6 +131,7 @@ class Client(Installation):
         short = reference.short(self.default_registry)
         return Offered(source, source.resolve(reference.target), reference.name, short)
 
+    @looking()
     def inspect_manifest(self, name: str) -> Manifest:
         """The manifest or the index that a name means at its registry."""
         reference = self.reference(name)
@@ -139,11 +142,13 @@ class Client(Installation):
         """The names of a registry's repositories. Raises RegistryError where it tells none."""
         yield from self._remotes.client(Reference.parse(f"{host}/any").registry).catalog()
 
+    @looking()
     def plan_removal(self, name: str) -> Removal:
         """What `remove_remote` would delete at a registry. Raises NotFoundError."""
         reference = self.reference(name)
         return publishing.plan_removal(self._remotes.repository(reference), reference)
 
+    @looking()
     def remove_remote(
         self, removal: Removal, *, also: Collection[str] = (), force: bool = False
     ) -> Removal:

@@ -1,6 +1,9 @@
 """What a request is for, read off its method and URL (distribution spec, "Endpoints")."""
 
+import contextlib
 import re
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 PULLS = frozenset({"GET", "HEAD"})
@@ -9,6 +12,7 @@ _ROUTE = re.compile(
     r"https?://[^/]+/v2/(?P<repository>.+)/(?P<kind>manifests|blobs|tags|referrers)/(?P<item>[^?]+)"
 )
 _DIGEST_SHOWN = 12
+_getting = ContextVar("getting", default="pulling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Task:
         match = _ROUTE.match(url)
         if match is None:
             return cls(f"asking {host}", Scope())
-        verb, action = ("pulling", "pull") if method in PULLS else ("pushing", "pull,push")
+        action = "pull" if method in PULLS else "pull,push"
+        verb = {"GET": _getting.get(), "HEAD": "looking for"}.get(method, "pushing")
         repository, kind, item = match["repository"], match["kind"], match["item"]
         if kind == "manifests":
             words = f"{verb} {host}/{repository}{'@' if ':' in item else ':'}{item}"
@@ -49,3 +54,13 @@ class Task:
         else:
             words = f"listing {kind} of {host}/{repository}"
         return cls(words, Scope(repository, action))
+
+
+@contextlib.contextmanager
+def looking() -> Iterator[None]:
+    """What this thread gets meanwhile is only looked at: the words say `reading`."""
+    before = _getting.set("reading")
+    try:
+        yield
+    finally:
+        _getting.reset(before)

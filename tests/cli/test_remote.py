@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import build
 import pytest
 from artifact import described, image
 from docker_registry import DockerRegistry, put
-from registry import Basic, Registry
+from registry import Answer, Basic, Registry, Request, Uploads
 
 from tests.cli.conftest import Cli
 from tests.cli.terminal import Terminal, assert_harmless
@@ -187,6 +188,48 @@ def test_what_went_with_another_is_not_asked_for_again(cli: Cli, deletable: str)
     assert cli("tags", deletable).lines == []
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_tags_and_the_digest_of_one_manifest_go_at_once(
+    cli: Cli, deletable: str, docker_registry: DockerRegistry, order: tuple[int, ...]
+) -> None:
+    names = [f"{deletable}:v1", f"{deletable}:latest", f"{deletable}@{build.ollama().digest}"]
+    result = cli("rm", "--remote", "-y", *(names[number] for number in order))
+    assert (result.code, len(result.lines), result.errors) == (0, 1, "")
+    assert "v1" in result.output
+    assert "latest" in result.output
+    assert cli("tags", deletable).lines == ["v2"]
+
+
+class Whole(Registry):
+    """Deletes the manifest, and so all its tags, when it is asked to delete a tag."""
+
+    def reply(self, request: Request) -> Answer:
+        start, _, tag = request.path.rpartition("/")
+        digest = self.content.tags["team/tiny"].get(tag)
+        if request.method == "DELETE" and digest is not None:
+            request = replace(request, path=f"{start}/{digest}")
+        return super().reply(request)
+
+
+def test_a_tag_that_went_unsaid_with_another_is_no_failure(cli: Cli) -> None:
+    with Whole(uploads=Uploads()) as registry:
+        for tag, artifact in (("v1", 0), ("v2", 0), ("v3", 1)):
+            registry.content.add("team/tiny", tag, (build.ollama(), build.oras_gguf())[artifact])
+        name = f"{registry.host}/team/tiny"
+        result = cli("rm", "--remote", "-y", f"{name}:v1", f"{name}:v2", f"{name}:v3")
+        assert (result.code, result.errors) == (0, "")
+        assert [line.split()[1] for line in result.lines] == [f"{name}:v1", f"{name}:v3"]
+        assert registry.content.tags["team/tiny"] == {}
+
+
+def test_a_tag_that_others_have_deleted_meanwhile_is_a_failure(cli: Cli) -> None:
+    with Registry(uploads=Uploads()) as registry:
+        registry.content.add("team/tiny", "v1", build.ollama())
+        registry.scenario = [{"method": "GET", "path": "/manifests/", "skip": 1, "status": 404}]
+        registry.scenario = [{"method": "DELETE", "status": 404}, *registry.scenario]
+        assert cli("rm", "--remote", "-y", f"{registry.host}/team/tiny:v1").code == 3
+
+
 def test_what_was_deleted_before_a_failure_is_told(cli: Cli, deletable: str) -> None:
     result = cli("rm", "--remote", "-y", f"{deletable}:v2", f"{deletable}:v1")
     assert (result.code, result.lines) == (6, [])
@@ -227,3 +270,35 @@ def test_on_a_terminal_it_asks(
 @pytest.mark.parametrize("option", ["--yes", "--force"])
 def test_what_is_for_registries_is_not_for_names_here(cli: Cli, option: str) -> None:
     assert cli("rm", option, "tiny").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rm", "--remote", "--yes"), "reading {name}:latest: 404"),
+        (("show", "--remote"), "reading {name}:latest: 404"),
+        (("show", "--remote", "--manifest"), "reading {name}:latest: 404"),
+        (("tags",), "listing tags of {name}: 404"),
+        (("pull",), "pulling {name}:latest: 404"),
+    ],
+)
+def test_a_failure_says_what_was_attempted(
+    cli: Cli, loopback: Registry, arguments: tuple[str, ...], words: str
+) -> None:
+    name = f"{loopback.host}/team/gone"
+    result = cli(*arguments, name)
+    assert result.code == 3
+    assert f"Error: {words.format(name=name)}" in result.errors
+
+
+def test_about_several_it_asks_once(cli: Cli, home: Path, deletable: str) -> None:
+    names = [f"{deletable}:v1", f"{deletable}:latest"]
+    with Terminal("rm", "--remote", *names) as terminal:
+        terminal.wait_for("Delete? [y/N]: ")
+        terminal.read_for(0.2)
+        terminal.press("y\n")
+        assert terminal.wait() == 0
+    assert terminal.text.count("Delete?") == 1
+    assert terminal.text.count("to be deleted, for everybody") == 2
+    assert "and with it its tags latest" in terminal.text.replace("\r\n", "")
+    assert cli("tags", deletable).lines == ["v2"]

@@ -1,5 +1,8 @@
 """`modelpm show`."""
 
+import contextlib
+from collections.abc import Iterator
+
 import click
 
 from modelpm.cli import output
@@ -7,6 +10,7 @@ from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.description import Described, Description
 from modelpm.cli.options import Settings, verb
 from modelpm.client import Client
+from modelpm.registry.task import looking
 
 PARTS = ("modelfile", "template", "system", "parameters", "license")
 
@@ -44,12 +48,17 @@ def command(settings: Settings, /, name: str, remote: bool, manifest: bool, **wa
             Description(model).show()
 
 
-def _client(settings: Settings, *, remote: bool) -> Client:
+@contextlib.contextmanager
+def _client(settings: Settings, *, remote: bool) -> Iterator[Client]:
     if not remote:
-        return open_client(settings)
+        with open_client(settings) as client:
+            yield client
+        return
     from modelpm.cli.credentials import find_credentials  # noqa: PLC0415 - lazy: start-up time
 
-    return open_client(settings, credentials=find_credentials(settings))
+    credentials = find_credentials(settings)
+    with looking(), open_client(settings, credentials=credentials) as client:
+        yield client
 
 
 def _show_part(settings: Settings, model: Described, part: str) -> None:
