@@ -225,8 +225,10 @@ def test_a_tag_that_went_unsaid_with_another_is_no_failure(cli: Cli) -> None:
 def test_a_tag_that_others_have_deleted_meanwhile_is_a_failure(cli: Cli) -> None:
     with Registry(uploads=Uploads()) as registry:
         registry.content.add("team/tiny", "v1", build.ollama())
-        registry.scenario = [{"method": "GET", "path": "/manifests/", "skip": 1, "status": 404}]
-        registry.scenario = [{"method": "DELETE", "status": 404}, *registry.scenario]
+        registry.scenario = [
+            {"method": "DELETE", "status": 404},
+            {"method": "GET", "path": "/manifests/", "skip": 1, "status": 404},
+        ]
         assert cli("rm", "--remote", "-y", f"{registry.host}/team/tiny:v1").code == 3
 
 

@@ -10,7 +10,7 @@ from modelpm.cli import output
 from modelpm.cli.clients import InstalledName, open_client
 from modelpm.cli.options import Settings, verb
 from modelpm.client import Client, Installed, Removal
-from modelpm.errors import ModelPMError
+from modelpm.errors import ModelPMError, NotFoundError
 
 
 @verb("rm")
@@ -79,25 +79,30 @@ def _remove_remote(
 
 
 def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> list[Removal]:
-    """What is deleted, one after the other; a tag may have gone with the one before it.
+    """What is deleted, one after the other, each manifest at most once.
 
-    A failure notes what was deleted before it.
+    A name may have gone with one of the same manifest that was deleted before it; manifests that
+    are named by digest go first. A failure notes what was deleted before it.
     """
     named: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for removal in removals:
         named[_place(removal)].update(removal.tags)
+    begun: set[tuple[str, str, str]] = set()
     gone: set[tuple[str, str, str]] = set()
     done: list[Removal] = []
-    for removal in removals:
-        place = _place(removal)
+    for removal in sorted(removals, key=lambda each: each.reference.digest is None):
+        place, digest = _place(removal), str(removal.digest)
         if (*place, removal.reference.target) in gone:
             continue
         try:
             done.append(client.remove_remote(removal, also=named[place], force=force))
         except ModelPMError as error:
+            if isinstance(error, NotFoundError) and (*place, digest) in begun:
+                continue  # some registries delete the manifest too, and say nothing of it
             if done:
                 error.add_note(f"deleted before that: {'; '.join(map(_told, done))}")
             raise
+        begun.add((*place, digest))
         gone.update((*place, tag) for tag in done[-1].tags)
     return done
 
@@ -124,7 +129,9 @@ def _told(removal: Removal) -> str:
     """What goes, in words."""
     reference = removal.reference
     if reference.digest is None:
-        return f"{reference.name} ({removal.digest.short})"
+        others = ", ".join(tag for tag in removal.tags if tag != reference.tag)
+        more = f", and with it its tags {others}" if others else ""
+        return f"{reference.name} ({removal.digest.short}{more})"
     tags = ", ".join(removal.tags)
     return f"{reference.name} ({f'with its tags {tags}' if tags else 'which has no tag'})"
 
