@@ -5,6 +5,7 @@ verified here, for they are interpreted here.
 """
 
 import contextlib
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -33,6 +34,9 @@ from modelpm.registry.task import Scope, Task
 
 ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}, {OCI_ARTIFACT}"
 _KEPT = 16
+_STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]{1,200}"')
+"""RFC 9110, 8.8.3. A weak one is never good for If-Match."""
+
 _BLOB_UNKNOWN = "MANIFEST_BLOB_UNKNOWN"
 
 
@@ -73,6 +77,25 @@ class Manifests:
         `writes` says that it is looked at to put another in its place. Raises NotFoundError,
         DigestMismatchError, RegistryError.
         """
+        return self._get(reference, asked, media_type, writes=writes)[:2]
+
+    def versioned(self, tag: str) -> tuple[Manifest, str]:
+        """What a tag means now, and what to give `put` that it may replace only this.
+
+        That is empty where the registry says nothing of the kind. Raises as `get`.
+        """
+        _, manifest, headers = self._get(tag)
+        told = headers.get("ETag", "").strip()
+        return manifest, told if _STRONG_ETAG.fullmatch(told) else ""
+
+    def _get(
+        self,
+        reference: str,
+        asked: Digest | None = None,
+        media_type: str | None = None,
+        *,
+        writes: bool = False,
+    ) -> tuple[Digest, Manifest, Mapping[str, str]]:
         url = self.url(reference)
         task = Task.of(self._client.host, "PUT" if writes else "GET", url)
         response = self._client.do_request(url, headers={"Accept": ACCEPT}, task=task)
@@ -89,7 +112,7 @@ class Manifests:
             self._kept[digest] = raw
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
-        return digest, manifest
+        return digest, manifest, response.headers
 
     def exists(self, digest: Digest) -> bool:
         """Whether the registry says that it has a manifest, or has just shown it."""
@@ -105,13 +128,17 @@ class Manifests:
         self._client.check(response)
         return True
 
-    def put(self, reference: str, raw: bytes, media_type: str) -> Mapping[str, str]:
+    def put(
+        self, reference: str, raw: bytes, media_type: str, *, version: str = ""
+    ) -> Mapping[str, str]:
         """Put these very bytes under a tag or their digest; the headers of the answer.
 
-        A registry that failed after it had taken them is asked whether it has. Raises
-        RegistryError, also where it stored something else.
+        With `version`, as `versioned` gives it, a registry that knows conditions answers 412 where
+        the tag means something else by now; others do as without. One that failed after it had
+        taken the bytes is asked whether it has. Raises RegistryError, also where it stored
+        something else.
         """
-        headers = {"Content-Type": media_type}
+        headers = {"Content-Type": media_type, **({"If-Match": version} if version else {})}
         try:
             response = self._client.do_request(self.url(reference), "PUT", raw, headers)
         except AuthenticationError:

@@ -1,12 +1,16 @@
 """What refers to a manifest: from the referrers API, or else from the tag that stands for it.
 
 Source: OCI distribution spec 1.1, "Listing Referrers", "Pushing Manifests with Subject",
-"Referrers Tag Schema". The tag is read, changed and put back; a registry has no lock for that, so
-it is read once more, and changed again where somebody else has put it meanwhile.
+"Referrers Tag Schema". The tag is read, changed and put back. The specification has no lock for
+that. Where the registry tells a version (ETag) it is asked to replace only that one (If-Match), as
+github.com/opencontainers/distribution-spec issue 250 proposes; docker-registry (2.8.2) tells one
+and does not mind it. So in any case the tag is read once more, and changed again where somebody
+else has put it meanwhile.
 """
 
 import json
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from urllib.parse import quote
 
 from modelpm.errors import NotFoundError, RegistryError
@@ -24,6 +28,9 @@ from modelpm.registry.manifests import Manifests, served_as
 
 _NO_SUCH_API = frozenset({200, 400, 404, 405, 406, 501})
 _ROUNDS = 6
+_REFUSALS = 24
+"""How often others may be faster where the registry lets only one of us through each time."""
+
 
 Entry = dict[str, object]
 
@@ -82,9 +89,9 @@ class Referrers:
         tag = fallback_tag(subject)
         words = f"noting a referrer under the tag {tag} on {self._client.host}"
         attempts = self._client.attempts(most=_ROUNDS)
-        was_put = False
+        was_put, refused, refusals = False, list[Entry](), 0
         while True:
-            document = self._read(subject, tag)
+            document, version = self._read(subject, tag)
             entries = _entries(document)
             changed = change(entries)
             if changed == entries:
@@ -97,17 +104,35 @@ class Referrers:
             raw = json.dumps({**document, "manifests": changed}).encode()
             if len(changed) > MAX_ENTRIES or len(raw) > MAX_BYTES:
                 raise RegistryError(f"{words}: there is no room for more of them")
-            self._manifests.put(tag, raw, str(document.get("mediaType", OCI_INDEX)))
+            # A condition that was refused although nothing has changed means nothing there.
+            version = "" if refusals and entries == refused else version
             was_put = True
+            if not self._put(tag, raw, str(document.get("mediaType", OCI_INDEX)), version):
+                refused, refusals = entries, refusals + 1
+                if refusals <= _REFUSALS:
+                    attempts.progressed()  # who was faster has got on
 
-    def _read(self, subject: Digest, tag: str) -> Entry:
-        """The document behind the tag, with all that others put into it; an empty one if none."""
+    def _put(self, tag: str, raw: bytes, media_type: str, version: str) -> bool:
+        """Put the document in the place of that version; False where it is there no more."""
         try:
-            manifest = self._fallback(subject, tag)
+            self._manifests.put(tag, raw, media_type, version=version)
+        except RegistryError as error:
+            if not version or error.status != HTTPStatus.PRECONDITION_FAILED:
+                raise
+            return False
+        return True
+
+    def _read(self, subject: Digest, tag: str) -> tuple[Entry, str]:
+        """The document behind the tag, with all that others put into it, and its version.
+
+        An empty one without a version if there is none.
+        """
+        try:
+            manifest, version = self._manifests.versioned(tag)
         except NotFoundError:
-            return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
-        document = load_json(manifest.raw)
-        return document if isinstance(document, dict) else {}
+            return {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}, ""
+        document = load_json(self._index(subject, tag, manifest).raw)
+        return (document if isinstance(document, dict) else {}), version
 
     def _pages(self, subject: Digest, artifact_type: str | None) -> Iterator[Manifest]:
         query = "" if artifact_type is None else f"?artifactType={quote(artifact_type, safe='')}"
@@ -129,7 +154,9 @@ class Referrers:
 
     def _fallback(self, subject: Digest, tag: str) -> Manifest:
         """The index under the tag that stands for the API where there is none."""
-        manifest = self._manifests.get(tag)[1]
+        return self._index(subject, tag, self._manifests.get(tag)[1])
+
+    def _index(self, subject: Digest, tag: str, manifest: Manifest) -> Manifest:
         if manifest.media_type not in INDEX_TYPES:
             raise RegistryError(f"listing referrers of {subject}: the tag {tag} is no index")
         return manifest

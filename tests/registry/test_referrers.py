@@ -4,14 +4,17 @@ import json
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
-from registry import Registry, Uploads
+from docker_registry import DockerRegistry
+from registry import Answer, Registry, Request, Uploads
 
 from modelpm.errors import RegistryError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import MAX_BYTES, MAX_ENTRIES, OCI_INDEX, OCI_MANIFEST
+from modelpm.registry.manifests import Manifests
 from modelpm.registry.repository import Repository
 from tests.memory import Memory
 from tests.registry.conftest import NAME, QUICK, Bench, endless, fill
@@ -328,3 +331,128 @@ def test_twenty_writers_lose_little_and_say_so(bench: Bench) -> None:
     for number in range(20):
         sign(bench.repository(registry), Memory(), subject, b"%d" % number)
     assert len(listed(registry, subject)["manifests"]) == 20
+
+
+# Conditions.
+
+
+class Conditional(Registry):
+    """Replaces a tag only by whoever knows what is there, as far as it `minds` that.
+
+    `locked` refuses everybody. One that `forgets` tells versions that it never knows again.
+    """
+
+    def __init__(
+        self,
+        *,
+        minds: bool = True,
+        forgets: bool = False,
+        refuses: bool = False,
+        mark: str = "",
+    ) -> None:
+        super().__init__(uploads=Uploads(), has_referrers=False)
+        self.locked = False
+        self._minds, self._forgets, self._refuses, self._mark = minds, forgets, refuses, mark
+        self._one = threading.Lock()
+        self._numbers = count()
+
+    def reply(self, request: Request) -> Answer:
+        if "/manifests/sha256-" not in request.path:
+            return super().reply(request)
+        with self._one:
+            now = self.content.tags[NAME].get(request.path.rpartition("/")[2])
+            if request.method == "PUT" and not self._is_good(request, now):
+                return Answer(412, (), b"")
+            answer = super().reply(request)
+        etag = f'"{next(self._numbers)}"' if self._forgets else f'{self._mark}"{now}"'
+        kept = tuple(header for header in answer.headers if header[0] != "Etag")
+        return replace(answer, headers=(*kept, ("ETag", etag)))
+
+    def _is_good(self, request: Request, now: str | None) -> bool:
+        told = request.headers.get("if-match")
+        if self.locked or told is None or not self._minds:
+            return not self.locked
+        return told == f'"{now}"' and not self._refuses
+
+
+def write_all(bench: Bench, registry: Registry, subject: Descriptor, writers: int) -> int:
+    """Sign at once; how many were told that it worked."""
+    told: list[int] = []
+
+    def write(number: int) -> None:
+        try:
+            sign(bench.repository(registry, sleep=None), Memory(), subject, b"%d" % number)
+            told.append(number)
+        except RegistryError:
+            pass
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    return len(told)
+
+
+def test_where_conditions_are_kept_no_writer_is_lost(bench: Bench) -> None:
+    registry = Conditional()
+    bench.enter(registry)
+    _, subject, _ = signed(bench, registry, [b"first"])
+    assert write_all(bench, registry, subject, 8) == 8
+    assert len(listed(registry, subject)["manifests"]) == 9
+    tagged = registry.requests("PUT", tag_of(subject))
+    taken = [request for request in tagged if request.status == 201]
+    assert len(taken) == 9  # the first has no version to go by
+    assert all("if-match" in request.headers for request in taken[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "statuses"),
+    [
+        ({"minds": False}, [201, 201]),
+        ({"mark": "W/"}, [201, 201]),
+        ({"mark": "x"}, [201, 201]),
+        ({"forgets": True}, [201, 412, 201]),
+        ({"refuses": True}, [201, 412, 201]),
+    ],
+    ids=str,
+)
+def test_where_they_are_not_the_tag_is_written_as_ever(
+    bench: Bench, options: dict[str, Any], statuses: list[int]
+) -> None:
+    registry = Conditional(**options)
+    bench.enter(registry)
+    repository, subject, _ = signed(bench, registry, [b"one"])
+    sign(repository, Memory(), subject, b"two")
+    assert len(listed(registry, subject)["manifests"]) == 2
+    puts = registry.requests("PUT", tag_of(subject))
+    assert [request.status for request in puts] == statuses
+    if "mark" in options:
+        assert not any("if-match" in request.headers for request in puts)
+
+
+def test_a_refusal_that_is_no_condition_is_told(bench: Bench) -> None:
+    """Some answer so for a tag that nobody may change."""
+    registry = Conditional()
+    bench.enter(registry)
+    repository, subject, _ = signed(bench, registry, [b"one"])
+    registry.locked = True
+    with pytest.raises(RegistryError, match="412"):
+        sign(repository, Memory(), subject, b"two")
+    assert len(registry.requests("PUT", tag_of(subject))) == 3
+
+
+def test_docker_registry_tells_a_version_and_does_not_mind_it(
+    bench: Bench, docker_registry: DockerRegistry
+) -> None:
+    repository = Repository(bench.client(docker_registry.host), "team/versions")
+    image = Sent(b"model")
+    push(image, repository, image.root, "v1")
+    manifests = Manifests(repository.client, "team/versions", repository._base)
+    manifest, version = manifests.versioned("v1")
+    assert version == f'"{manifest.digest}"'
+    manifests.put("v1", manifest.raw, manifest.media_type, version='"another"')
+    sign(repository, Memory(), image.root, b"one")
+    sign(repository, Memory(), image.root, b"two")
+    assert len(list(repository.referrers(image.root))) == 2
