@@ -165,11 +165,11 @@ def docker_ai_unnamed() -> Artifact:
 
 
 def docker_ai_files() -> Artifact:
-    """Config v0.2 as it is meant: a layer a file, and a folder as an archive."""
+    """Config v0.2 as it is meant: a layer a file, and a folder as an archive of a passing name."""
     files = {name: content for name, (_, content) in sharded().items()}
     kinds = {name: "safetensors" if name in SHARDS else "model.file" for name in files}
     folder = tar([Member("extra/", kind="5"), Member("extra/config.json", EXTRA)])
-    files["extra"], kinds["extra"] = folder, "dir.tar"
+    files["dir-tar-1234.tar"], kinds["dir-tar-1234.tar"] = folder, "dir.tar"
     told = {"format": "safetensors", "parameters": PARAMETERS, "architecture": "llama"}
     config = compact({"config": told, "descriptor": {"created": CREATED}})
     return image(

@@ -187,6 +187,7 @@ MODELPACK = Dialect(
     ),
     by_name=True,
     packed=_ARCHIVES,
+    unnamed_shards=True,
 )
 KITOPS = Dialect(
     name="kitops",

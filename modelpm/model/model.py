@@ -10,7 +10,7 @@ from functools import cached_property
 from modelpm.content import Fetcher, read
 from modelpm.errors import InvalidManifestError, ModelError
 from modelpm.model.dialects import IMAGE, Dialect, Role, recognise
-from modelpm.model.facts import Facts
+from modelpm.model.facts import Facts, at
 from modelpm.model.images import holds_model
 from modelpm.model.message import Message, parse_messages
 from modelpm.model.parameters import checked
@@ -24,6 +24,8 @@ MAX_TEXT = 2**20
 """Bytes of a template, a system prompt, parameters, a licence or messages."""
 MAX_TEXTS = 2**22
 """Bytes of all texts of one role."""
+
+_MAX_TOLD = 300
 
 
 @dataclass(frozen=True)  # without slots: `facts` is kept once it has been read
@@ -73,7 +75,7 @@ class Model:
         ggufs = [each for each in sets if each.name.lower().endswith(".gguf")]
         if not sets:
             archives = any(part.is_archive for part in self.parts)
-            more = " outside archives that are not unpacked" if archives else ""
+            more = " outside archives that are not unpacked" if archives else self._elsewhere()
             raise ModelError(f"{self.manifest.digest} has no weights{more} ({self.dialect.name})")
         if len(ggufs or sets) > 1:
             names = listed(ggufs or sets)
@@ -227,6 +229,11 @@ class Model:
             "annotations": dict(self.manifest.annotations),
             "parts": [part.document() for part in self.parts],
         }
+
+    def _elsewhere(self) -> str:
+        """Whose weights are meant, in a ModelKit that only adds to another one."""
+        other = at(self.config, ("model", "path")) if self.dialect.has_kitfile else None
+        return f" but means those of {other[:_MAX_TOLD]}" if isinstance(other, str) else ""
 
     def _with(self, role: Role) -> list[Part]:
         return [part for part in self.parts if part.role is role]

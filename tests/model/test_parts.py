@@ -306,6 +306,26 @@ def test_docker_shards_that_have_names_keep_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("ending", ["gguf", "safetensors"])
+def test_unnamed_weights_of_a_modelpack_are_shards_as_well(ending: str) -> None:
+    memory = Memory()
+    layers = [memory.put(GGUF + bytes([i]), f"{CNCF}.weight.v1.{ending}") for i in range(2)]
+    model = pack(memory, *layers)
+    assert [part.name for part in model.shards] == [
+        f"model-00001-of-00002.{ending}",
+        f"model-00002-of-00002.{ending}",
+    ]
+
+
+def test_a_kit_that_adds_to_another_one_says_so() -> None:
+    memory = Memory()
+    layer = memory.put(b"hi", f"{KIT}.docs.v1.raw")
+    for path, more in (("ghcr.io/acme/a:1", r" but means those of ghcr\.io/acme/a:1"), (7, "")):
+        config = memory.put(json.dumps({"model": {"path": path}}).encode(), f"{KIT}.config.v1+json")
+        with pytest.raises(ModelError, match=rf"has no weights{more} \(kitops\)"):
+            _ = Model.read(image(config, [layer]), memory).weights
+
+
 def test_a_dduf_without_a_name() -> None:
     memory = Memory()
     layer = memory.put(b"dduf", f"{DOCKER}.dduf")
