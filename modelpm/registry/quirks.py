@@ -36,7 +36,7 @@ STANDARD = Quirks(".*")
 TABLE: tuple[Quirks, ...] = (
     Quirks(
         # Amazon ECR Public. As ECR below; mounts fail too.
-        # github.com/aws/containers-roadmap issues 1459 and 2831
+        # github.com/aws/containers-roadmap issues 1459 and 2831, dotnet/sdk pull request 33019
         r"public\.ecr\.aws",
         pieces=False,
         mount=False,
@@ -80,6 +80,12 @@ TABLE: tuple[Quirks, ...] = (
         # Docker Hub. Nobody's token opens its catalog.
         # github.com/docker/hub-feedback issue 2094
         r"docker\.io",
+        catalog=False,
+    ),
+    Quirks(
+        # GitLab's own. Its token service gives nobody the catalog (401); GitLab has an API for it.
+        # github.com/portainer/portainer issue 2956, Joxit/docker-registry-ui issue 443
+        r"registry\.gitlab\.com",
         catalog=False,
     ),
 )

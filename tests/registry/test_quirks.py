@@ -21,6 +21,7 @@ HOSTS = [
     ("models.azurecr.io", {"most_at_once": 16 * MIB, "largest": 16 * MIB}),
     ("acme.jfrog.io", {"most_at_once": 0}),
     ("docker.io", {"catalog": False}),
+    ("registry.gitlab.com", {"catalog": False, "pieces": True, "mount": True}),
 ]
 
 
@@ -39,6 +40,8 @@ STRANGERS = [
     "notdocker.io",
     "azurecr.io",
     "quay.io",
+    "gitlab.com",
+    "registry.gitlab.com.evil.example",
     "harbor.example",
     "1.dkr.ecr.eu-west-1.amazonaws.com",
 ]
