@@ -31,6 +31,7 @@ from modelpm.errors import (
 )
 from modelpm.model import archive
 from modelpm.model.archive import Member
+from modelpm.model.dialects import OMLMD
 from modelpm.model.parts import MAX_PARTS
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
@@ -43,7 +44,7 @@ MAX_AROUND = 2**19
 _PACKED = (".tar", ".tar.gz", ".tar.gzip", ".tar.zstd", "+gzip", "+zstd")
 _ONE_FILE = (".raw+gzip", ".raw+zstd")
 _LAYERS = ("application/vnd.oci.image.layer.v1.", "application/vnd.docker.image.rootfs.diff.")
-_ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
+_ENDINGS = (".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
 _IMAGES = frozenset(
     {
         "application/vnd.oci.image.config.v1+json",
@@ -75,7 +76,7 @@ def unpack(store: Store, root: Descriptor, observe: Observer = ignore) -> None:
     breaks the rules (`archive.members`), ContentError, and StoreError.
     """
     manifest = read_manifest(store, root)
-    layers = {layer.digest: layer for layer in manifest.layers if is_packed(layer)}.values()
+    layers = {layer.digest: layer for layer in _archives(manifest)}.values()
     packed = sum(layer.size for layer in layers)
     room = _Room(root, archive.unpacked_limit(packed), MAX_PARTS)
     below = _folder(manifest)
@@ -119,14 +120,21 @@ def is_packed(layer: Descriptor) -> bool:
     if not layer.media_type.endswith(_PACKED):
         return False
     told = layer.annotations
-    is_file = layer.media_type.startswith(_LAYERS) and told.get(_TITLE, "").endswith(_ARCHIVES)
+    is_file = layer.media_type.startswith(_LAYERS) and told.get(_TITLE, "").endswith(_ENDINGS)
     return not is_file or told.get(_UNPACK) == "true" or _TOLD_DIGEST in told
+
+
+def _archives(manifest: Manifest) -> list[Descriptor]:
+    """The layers that are archives; omlmd gives its own the names of archives, too."""
+    if OMLMD.is_titled(manifest):
+        return [layer for layer in manifest.layers if layer.media_type.endswith(_PACKED)]
+    return list(filter(is_packed, manifest.layers))
 
 
 def _folder(manifest: Manifest) -> str:
     """The only folder of the archives that counts; empty for all."""
     is_image = manifest.config is not None and manifest.config.media_type in _IMAGES
-    return _MODELS if is_image else ""
+    return _MODELS if is_image and not OMLMD.is_titled(manifest) else ""
 
 
 @dataclass(slots=True)

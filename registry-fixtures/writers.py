@@ -151,6 +151,11 @@ WRITERS: Mapping[str, Writer] = {
             "model_metadata.omlmd.json": ("config", artifacts.OMLMD_JSON),
         },
     ),
+    "omlmd-image": Writer(
+        images.omlmd_image,
+        _only(GGUF, "model.gguf") | {"model_metadata.omlmd.json": ("config", artifacts.OMLMD_JSON)},
+        plain=False,
+    ),
     "oras-gguf": Writer(artifacts.oras_gguf, {"tiny.gguf": GGUF["model.gguf"]}),
     "oras-folder": Writer(
         artifacts.oras_folder,

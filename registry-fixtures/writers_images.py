@@ -3,7 +3,7 @@
 from archives import FOLDER, HARD_LINK, SYMLINK, Member, gzip, tar
 from artifact import EMPTY_TYPE, OCI_INDEX, Artifact, Json, compact, described, digest_of, image
 from tiny import GGUF
-from writers_artifacts import MODELPACK, TAR_LAYER, TITLE, modelpack_raw
+from writers_artifacts import MODELPACK, OMLMD_JSON, TAR_LAYER, TITLE, modelpack_raw
 
 IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
 AUTHOR = {"io.opendatahub.author": "olot"}
@@ -76,6 +76,22 @@ def olot_artifact() -> Artifact:
         [described(kinds[name], blob, annotations={TITLE: name}) for name, blob in blobs.items()],
         [b"{}", *blobs.values()],
         artifactType="application/x-mlmodel",
+    )
+
+
+def omlmd_image() -> Artifact:
+    """What newer ones push by default: archives whose titles are names of archives."""
+    model = tar([Member("model.gguf", GGUF["model.gguf"][1])])
+    told = gzip(tar([Member("model_metadata.omlmd.json", OMLMD_JSON)]))
+    config = compact({"architecture": "amd64", "os": "linux"})
+    return image(
+        described(IMAGE_CONFIG, config),
+        [
+            described(TAR_LAYER, model, annotations={TITLE: "model.tar"}),
+            described(f"{TAR_LAYER}+gzip", told, annotations={TITLE: "model_metadata.omlmd.tar"}),
+        ],
+        [config, model, told],
+        annotations={"name": "tiny", "model_format_name": "gguf", "customProperties+json": "{}"},
     )
 
 

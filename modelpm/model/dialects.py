@@ -31,6 +31,8 @@ A key that begins with `*` stands for the first one with that end.
 class Dialect:
     """One row: how to tell that a manifest is written so, and how to read it then.
 
+    `titles` are how titles of layers begin that nobody else gives.
+
     `roles` goes by a layer's media type; a key also covers every type that begins with it and a
     dot, and the longest key wins. Where it says nothing, or `by_name` is set, the file's name
     tells more. `facts` are what the config tells, and where; `annotated` are those that
@@ -51,6 +53,7 @@ class Dialect:
     index_types: frozenset[str] = frozenset()
     config_types: frozenset[str] = frozenset()
     layer_prefixes: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
     roles: tuple[tuple[str, Role], ...] = ()
     facts: tuple[tuple[str, Keys], ...] = ()
     annotated: tuple[tuple[str, str], ...] = (("license", _LICENSES),)
@@ -79,6 +82,11 @@ class Dialect:
         if told is None or (not alone and told is not Role.OTHER and own is not Role.OTHER):
             return own
         return refined(told, name)
+
+    def is_titled(self, manifest: Manifest) -> bool:
+        """Whether a layer has a title that only this writer gives."""
+        titles = (layer.annotations.get(TITLE, "") for layer in manifest.layers)
+        return any(title.startswith(self.titles) for title in titles)
 
     def is_packed(self, descriptor: Descriptor) -> bool:
         """Whether the layer is said to be an archive, whose bytes are not the file's."""
@@ -218,6 +226,7 @@ OMLMD = Dialect(
     artifact_types=frozenset({"application/x-mlmodel"}),
     config_types=frozenset({"application/x-config", "application/x-mlmodel"}),
     layer_prefixes=("application/x-mlmodel",),
+    titles=("model_metadata.omlmd.",),
     roles=(("application/x-mlmodel", Role.WEIGHTS),),
     facts=(("format", ("model_format_name",)),),
     annotated=(("format", "model_format_name"), ("license", _LICENSES)),
@@ -284,6 +293,7 @@ def recognise(manifest: Manifest) -> Dialect:
             manifest.artifact_type in dialect.artifact_types
             or config_type in dialect.config_types
             or any(layer.media_type.startswith(dialect.layer_prefixes) for layer in manifest.layers)
+            or dialect.is_titled(manifest)
         ):
             return dialect
     titles = (layer.annotations.get(TITLE, "") for layer in manifest.layers)

@@ -61,6 +61,7 @@ def manifest(config: str, *layers: str, artifact_type: str | None = None) -> Man
         (image(leaf(OCI_CONFIG), [leaf(OCTETS, **{TITLE: "a.safetensors"})]), ORAS),
         (manifest("application/vnd.unknown.config.v1+json", OCTETS), ORAS),
         (image(leaf(OCI_CONFIG), [leaf(OCTETS, **{TITLE: "Model.GGUF"})]), ORAS),
+        (image(leaf(OCI_CONFIG), [leaf(OCTETS, **{TITLE: "model_metadata.omlmd.tar"})]), OMLMD),
     ],
 )
 def test_a_manifest_is_recognised(artifact: Manifest, dialect: Dialect) -> None:
