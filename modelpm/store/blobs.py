@@ -34,7 +34,7 @@ from modelpm.errors import DigestMismatchError, NotFoundError, StoreError
 from modelpm.oci.descriptor import HEX_LENGTH, Descriptor, Digest
 from modelpm.store.adopted import Adopted, now
 from modelpm.store.files import Files, listing, open_regular, store_errors
-from modelpm.store.ingest import CHUNK, FLUSH_BYTES, Ingest, discard, journal_path
+from modelpm.store.ingest import CHUNK, FLUSH_BYTES, Ingest, discard, journal_path, open_draft
 from modelpm.store.naming import file_name
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class Blobs:
         elif not self._files.move(draft, final):
             raise StoreError(f"{draft} has vanished; try again")
         # Not before the rename: a draft that a kill leaves must be open to its owner.
-        self._files.make_read_only(fd, final)
+        self._files.permit(fd, final, 0o444)
 
     def make_way(self, path: Path) -> None:
         """Set aside what lies where a blob is to be, if anything."""
@@ -293,7 +293,7 @@ class Blobs:
         other: tuple[int, int] | None = None
         patient_until = 0.0
         while True:
-            with self._files.reopen(path, create=True) as fd:
+            with open_draft(self._files, path) as fd:
                 if self._files.try_lock(fd, path, exclusive=True):
                     if self.exists(desc):
                         if _is_same(fd, path):
@@ -341,7 +341,7 @@ class Blobs:
         """Delete a draft and its journal, unless a process is working on it or it is gone."""
         if path.is_symlink() or not path.is_file():
             return discard(self._files, path)
-        with self._files.reopen(path, create=True) as fd:  # made again if it went just now
+        with open_draft(self._files, path) as fd:  # made again if it went just now
             idle = self._files.try_lock(fd, path, exclusive=True) and _is_same(fd, path)
             return idle and discard(self._files, path)
 

@@ -225,10 +225,10 @@ class Files:
                 os.fsync(fd)
             os.utime(fd, (mtime, mtime))
 
-    def make_read_only(self, fd: int, path: Path) -> None:
-        """Protect an open file from careless programs, where that can be done."""
-        with contextlib.suppress(OSError), self.change("chmod", path, 0o444):
-            os.fchmod(fd, 0o444)
+    def permit(self, fd: int, path: Path, permissions: int) -> None:
+        """Protect an open file from careless programs, or no more, where that can be done."""
+        with contextlib.suppress(OSError), self.change("chmod", path, permissions):
+            os.fchmod(fd, permissions)
 
     def touch(self, path: Path, content: bytes, *, private: bool = False) -> None:
         """Write a small note whose loss does not matter: not durable, no lock needed.

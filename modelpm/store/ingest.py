@@ -13,6 +13,7 @@ import bisect
 import contextlib
 import hashlib
 import os
+import stat
 import struct
 import threading
 import zlib
@@ -23,7 +24,7 @@ from typing import Self
 from modelpm.content import verify_digest, verify_size
 from modelpm.errors import StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.store.files import Files, store_errors
+from modelpm.store.files import Files, open_regular, store_errors
 
 CHUNK = 2**20
 KEPT_CHUNKS = 8
@@ -320,6 +321,20 @@ class Ingest:
 def journal_path(draft: Path) -> Path:
     """Where the journal of a draft lies."""
     return draft.with_name(f"{draft.name}.journal")
+
+
+@contextlib.contextmanager
+def open_draft(files: Files, path: Path) -> Iterator[int]:
+    """A draft to go on writing, from its start; made where it is not there. Raises StoreError.
+
+    A loss of power may leave one that has the permissions of a blob already, and not yet its name.
+    """
+    with contextlib.suppress(OSError, StoreError):
+        if not path.lstat().st_mode & stat.S_IWUSR:
+            with os.fdopen(open_regular(path), "rb") as stream:
+                files.permit(stream.fileno(), path, 0o644)
+    with files.reopen(path, create=True) as fd:
+        yield fd
 
 
 def discard(files: Files, draft: Path) -> bool:

@@ -1,20 +1,23 @@
 """Thousands of disks as a loss of power leaves them: no model is lost, and every verb goes on."""
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import os
 import random
 import shutil
+import stat
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from modelpm.content import Sink, read
-from modelpm.errors import ModelPMError
+from modelpm.errors import ModelPMError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import is_manifest
 from modelpm.store.files import Files
@@ -149,6 +152,14 @@ class Rebooted(Files):
 
     def boot_id(self) -> bytes:
         return OTHER_BOOT
+
+    @contextlib.contextmanager
+    def reopen(self, path: Path, *, create: bool = False) -> Iterator[int]:
+        """As for a user who is not root, who may open anything."""
+        if path.is_file() and not path.stat().st_mode & stat.S_IWUSR:
+            raise StoreError(f"opening {path}: {os.strerror(errno.EACCES)}")
+        with super().reopen(path, create=create) as fd:
+            yield fd
 
 
 @dataclass
