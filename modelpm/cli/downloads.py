@@ -40,8 +40,8 @@ _OPTIONS = (
         type=click.IntRange(1, MAX_CONNECTIONS),
         metavar="N",
         default=CONNECTIONS,
-        help=f"At most so many connections at once.  "
-        f"[1 to {MAX_CONNECTIONS}, default: {CONNECTIONS}]",
+        show_default=True,
+        help="At most so many connections at once.",
     ),
     click.option(
         "--limit-rate",

@@ -22,6 +22,7 @@ import click
 
 from modelpm import __version__
 from modelpm.cli import output
+from modelpm.cli.helping import Context
 from modelpm.cli.options import GLOBAL, Settings
 from modelpm.errors import ModelPMError
 
@@ -61,6 +62,8 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 class Program(click.Group):
     """The group of all commands."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the help."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from modelpm.cli.helping import Context
+
 if TYPE_CHECKING:
     from modelpm.registry.hosts import HostSettings
 
@@ -139,6 +141,8 @@ GLOBAL: tuple[click.Option, ...] = (
 
 class Command(click.Command):
     """A command that also takes the global options, and gets them as `Settings`."""
+
+    context_class = Context
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

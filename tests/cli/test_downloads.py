@@ -88,5 +88,5 @@ def test_a_rate_is_kept(cli: Cli, loopback: Registry, monkeypatch: pytest.Monkey
 def test_the_help_tells_of_them(cli: Cli) -> None:
     for command in ("pull", "run"):
         text = " ".join(cli(command, "--help").output.split())
-        assert "--connections N At most so many connections at once. [1 to 64, default: 8]" in text
+        assert "--connections N At most so many connections at once. [default: 8; 1<=x<=64]" in text
         assert "--limit-rate RATE At most so many bytes a second, as `500k`" in text

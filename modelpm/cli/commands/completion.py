@@ -55,10 +55,12 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 def command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
+    A line in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish makes the shell read it:
+
     \b
-    bash    eval "$(modelpm completion bash)"           in ~/.bashrc
-    zsh     eval "$(modelpm completion zsh)"            in ~/.zshrc
-    fish    modelpm completion fish | source            in ~/.config/fish/config.fish
+    bash  eval "$(modelpm completion bash)"
+    zsh   eval "$(modelpm completion zsh)"
+    fish  modelpm completion fish | source
     """
     kind = get_completion_class(shell)
     if kind is None:
