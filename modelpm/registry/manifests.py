@@ -30,6 +30,7 @@ from modelpm.oci.manifest import (
     Manifest,
 )
 from modelpm.registry.client import RETRIED, RegistryClient
+from modelpm.registry.quirks import quirks_of
 from modelpm.registry.task import Scope, Task
 
 ACCEPT = f"{OCI_MANIFEST}, {DOCKER_MANIFEST}, {OCI_INDEX}, {DOCKER_INDEX}, {OCI_ARTIFACT}"
@@ -157,6 +158,9 @@ class Manifests:
         """Delete a tag or a manifest. Raises NotFoundError and RegistryError."""
         mark = "@" if ":" in reference else ":"
         words = f"deleting {self._name}{mark}{reference}"
+        instead = quirks_of(self._client.host).deletion
+        if instead:
+            raise RegistryError(f"{words}: this registry does not delete ({instead})")
         task = Task(words, Scope(self._repository, "pull,push,delete"))
         response = self._client.do_request(self.url(reference), "DELETE", task=task)
         status = response.status_code

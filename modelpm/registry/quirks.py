@@ -28,6 +28,8 @@ class Quirks:
     """Whether there is a list of repositories to ask for."""
     advice: str = ""
     """What to do when a push finds no repository."""
+    deletion: str = ""
+    """What to do instead where neither tags nor manifests can be deleted by the API."""
 
 
 STANDARD = Quirks(".*")
@@ -50,11 +52,14 @@ TABLE: tuple[Quirks, ...] = (
         advice="create the repository first: aws ecr create-repository",
     ),
     Quirks(
-        # GitHub. A PATCH above 4 MiB is answered with 416; one PUT may be of any size.
-        # github.com/oras-project/rust-oci-client issue 35, microsoft/vscode-docker 1525
+        # GitHub. A PATCH above 4 MiB is answered with 416; one PUT may be of any size. Each DELETE
+        # is answered with 405, by digest too.
+        # github.com/oras-project/rust-oci-client issue 35, microsoft/vscode-docker 1525,
+        # podman-container-tools/skopeo 1880
         r"ghcr\.io",
         largest=4 * MIB,
         catalog=False,
+        deletion="delete the version of the package at github.com",
     ),
     Quirks(
         # Google. "Artifact Registry does not support Docker chunked uploads."

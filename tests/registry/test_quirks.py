@@ -3,11 +3,13 @@
 import re
 
 import pytest
+from registry import Uploads
 
 from modelpm.errors import RegistryError
+from modelpm.registry import manifests
 from modelpm.registry.catalog import repositories
 from modelpm.registry.quirks import MIB, STANDARD, TABLE, Quirks, quirks_of
-from tests.registry.conftest import Bench
+from tests.registry.conftest import Bench, fill
 
 HOSTS = [
     ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", {"pieces": False}),
@@ -64,3 +66,18 @@ def test_a_registry_known_to_have_no_catalog_is_not_asked(bench: Bench) -> None:
     client = bench.client("ghcr.io")
     with pytest.raises(RegistryError, match=r"repositories of ghcr\.io: .* offers no list"):
         list(repositories(client))
+
+
+@pytest.mark.parametrize("reference", ["v1", f"sha256:{'a' * 64}"])
+def test_a_registry_known_not_to_delete_is_not_asked(
+    bench: Bench, reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = bench.registry(uploads=Uploads())
+    digest = fill(registry, "v1")
+    monkeypatch.setattr(manifests, "quirks_of", lambda _: quirks_of("ghcr.io"))
+    repository = bench.repository(registry)
+    asked = reference if reference == "v1" else str(digest)
+    with pytest.raises(RegistryError, match=r"does not delete \(.* at github\.com\)") as caught:
+        repository.delete(asked)
+    assert caught.value.status == 0  # so that it is not tried by digest
+    assert registry.requests("DELETE") == ()
