@@ -18,7 +18,9 @@ from typing import Self
 
 from tests.cli.models import NEVER
 
-SECONDS = 30.0
+SECONDS = 60.0
+SOON = 7.0
+"""Seconds that a busy machine may need for what a quiet one does in less than one."""
 _START = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # this terminal's Ctrl-C is for us
@@ -115,6 +117,15 @@ class Terminal:
         while (found := self.raw.find(wanted, self._waited)) < 0:
             assert self._read(deadline), f"no {text!r} in {self.raw[self._waited :]!r}"
         self._waited = found + len(wanted)
+
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key, again now and then, until this has come: nobody may be listening yet."""
+        deadline = time.monotonic() + SECONDS
+        while self.raw.find(text.encode(), self._waited) < 0:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.raw[self._waited :]!r}"
+            self.press(key)
+            self.read_for(1)
+        self.wait_for(text)
 
     def read_for(self, seconds: float) -> None:
         """Read what comes in so much time."""

@@ -411,6 +411,6 @@ def test_a_terminal_that_takes_nothing_keeps_nobody_waiting(
         for offset in range(1000):
             watch(Moved(BIG, offset))
         watch.close()
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 10
     finally:
         leave.set()

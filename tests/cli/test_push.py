@@ -16,7 +16,7 @@ from modelpm.cli.commands.push import KEPT
 from modelpm.oci.descriptor import Digest
 from tests.cli.conftest import Cli
 from tests.cli.models import Maker
-from tests.cli.terminal import Terminal, assert_harmless
+from tests.cli.terminal import SOON, Terminal, assert_harmless
 
 INTERRUPTED = f"interrupted; {KEPT}"
 
@@ -228,7 +228,7 @@ STUCK = {"path": "/uploads/", "method": "POST", "delay": 30}
 
 
 @pytest.mark.parametrize("rule", [SLOW, STUCK], ids=["sending", "waiting"])
-def test_interrupted_it_leaves_a_clean_terminal_within_a_second(
+def test_interrupted_it_leaves_a_clean_terminal(
     maker: Maker, cli: Cli, home: Path, rule: dict[str, object]
 ) -> None:
     maker.put("tiny", os.urandom(30_000_000))
@@ -240,7 +240,7 @@ def test_interrupted_it_leaves_a_clean_terminal_within_a_second(
             begin = time.monotonic()
             terminal.press("\x03")
             assert terminal.wait() == 130
-            assert time.monotonic() - begin < 1
+            assert time.monotonic() - begin < SOON
             assert terminal.modes == terminal.modes_before
         assert terminal.screen[-2:] == [INTERRUPTED, ""]
         assert_harmless(terminal.text)

@@ -162,9 +162,8 @@ def test_a_chat_on_a_terminal(cli: Cli, model: Registry) -> None:
         chat.press(HOW + "\n")
         chat.wait_for(PRUNE)
         chat.wait_for(">>> ")
-        time.sleep(0.3)  # the prompt is there a moment before readline listens
-        chat.press("\x03")
-        chat.wait_for("Use Ctrl-D or /bye to leave.")
+        # The prompt is there a moment before readline listens.
+        chat.press_until("\x03", "Use Ctrl-D or /bye to leave.")
         chat.wait_for(">>> ")
         chat.press("\x1b[A")  # the line before
         chat.wait_for("free disk")

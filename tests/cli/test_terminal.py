@@ -10,7 +10,7 @@ from gguf_writer import tiny_llama
 from registry import Registry
 
 from tests.cli.models import HOSTILE
-from tests.cli.terminal import Screen, Terminal, assert_harmless
+from tests.cli.terminal import SOON, Screen, Terminal, assert_harmless
 
 GGUF = "application/vnd.docker.ai.gguf.v3"
 LICENSE = "application/vnd.docker.ai.license"
@@ -145,14 +145,14 @@ def test_a_terminal_that_changes_its_size(slow: Registry) -> None:
     assert_harmless(terminal.text.replace("^C", ""))
 
 
-def test_interrupted_it_leaves_a_clean_terminal_within_a_second(slow: Registry) -> None:
+def test_interrupted_it_leaves_a_clean_terminal(slow: Registry) -> None:
     name = add(slow, "team/tiny", 30_000_000)
     with Terminal("pull", name) as terminal:
         terminal.wait_for("MB/s")
         begin = time.monotonic()
         terminal.press("\x03")
         assert terminal.wait() == 130
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < SOON
         assert terminal.modes == terminal.modes_before
     assert terminal.screen[-2:] == [INTERRUPTED, ""]
     assert "\x1b[?25" not in terminal.text  # the cursor was never hidden
@@ -163,13 +163,13 @@ def test_interrupted_it_leaves_a_clean_terminal_within_a_second(slow: Registry) 
 
 
 def interrupted(name: str, *options: str, after: str) -> None:
-    """Ctrl-C once this has been shown ends the pull within a second, and all is in order."""
+    """Ctrl-C once this has been shown ends the pull soon, and all is in order."""
     with Terminal("pull", name, *options) as terminal:
         terminal.wait_for(after)
         begin = time.monotonic()
         terminal.press("\x03")
         assert terminal.wait() == 130
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < SOON
         assert terminal.modes == terminal.modes_before
     assert terminal.screen[-2:] == [INTERRUPTED, ""]
     assert not any("waiting" in line or "^C" in line for line in terminal.screen)
@@ -292,14 +292,14 @@ def test_a_hostile_server_reaches_no_terminal(loopback: Registry, home: Path) ->
 
 def test_interrupted_before_anything_came(loopback: Registry, home: Path) -> None:
     name = add(loopback, "team/tiny")
-    loopback.scenario = [{"path": "/manifests/", "delay": 8}]
+    loopback.scenario = [{"path": "/manifests/", "delay": 30}]
     with Terminal("pull", name) as terminal:
         terminal.wait_for("pulling manifest")
         time.sleep(0.3)
         begin = time.monotonic()
         terminal.press("\x03")
         assert terminal.wait() == 130
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < SOON
     assert terminal.screen[-2] == INTERRUPTED
 
 

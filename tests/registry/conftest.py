@@ -16,7 +16,7 @@ from modelpm.registry.limits import Limits
 from modelpm.registry.repository import Repository
 
 NAME = "team/tiny"
-QUICK = Limits(connect=5, no_progress=0.5, token=0.5, document=2, backoff=0.01, backoff_max=0.02)
+QUICK = Limits(connect=5, no_progress=2, token=2, document=8, backoff=0.01, backoff_max=0.02)
 """Nothing that a test does takes longer, unless it is meant to."""
 
 LAYERS = [("application/octet-stream", b"weights")]

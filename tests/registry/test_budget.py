@@ -82,7 +82,8 @@ def test_streams_share_the_rate() -> None:
     for thread in threads:
         thread.join(1)
         assert not thread.is_alive()
-    assert total / seconds == pytest.approx(20 * MIB, rel=0.05)
+    assert total / seconds < 20 * MIB * 1.05
+    assert total / seconds > 20 * MIB / 2  # a busy machine may be late, and that is not made up for
     assert min(came) > total / 20  # nobody is left out
 
 
@@ -142,7 +143,7 @@ def waiting(budget: Budget, over: threading.Event) -> tuple[threading.Thread, li
 def test_where_nothing_flows_there_is_no_turn() -> None:
     began = time.monotonic()
     assert not of(Clock()).await_turn(0, bool)
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("useful", [True, False])

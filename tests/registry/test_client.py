@@ -62,8 +62,8 @@ PASSING: list[dict[str, Any]] = [
     {"cut": 3},
     {"reset": 0},
     {"framing": "chunked", "cut": 10},
-    {"stall": 0, "hold": 3},
-    {"delay": 3},
+    {"stall": 0, "hold": 60},
+    {"delay": 60},
 ]
 
 
@@ -72,7 +72,7 @@ PASSING: list[dict[str, Any]] = [
 def test_what_passes_is_waited_for(bench: Bench, fault: dict[str, Any], path: str) -> None:
     registry = bench.registry([{"path": path, "times": 2, **fault}])
     fill(registry)
-    assert pull(bench.repository(registry)) == BLOB
+    assert pull(bench.repository(registry, limits=replace(QUICK, no_progress=1))) == BLOB
     assert len(bench.waits.slept) == 2
     assert all(registry.host in reason for _, reason in bench.waits.told)
     after = fault.get("headers", {}).get("Retry-After")

@@ -70,7 +70,7 @@ def refusal(
     started = time.monotonic()
     with pytest.raises(kind) as caught:
         login(client, person, shelf)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert type(caught.value) is kind
     assert shelf.kept == {}
     assert_untold(caught.value, SECRET)

@@ -27,7 +27,7 @@ from tests.store.drafts import OTHER_BOOT, boot_record, draft_path, journal, mak
 
 CONTENT = random.Random(1).randbytes(5_000)
 BLOB = Descriptor.of(CONTENT, LAYER)
-SOON = 5.0
+SOON = 20.0
 """Seconds within which what has failed must have said so."""
 
 RECORD = 24
@@ -631,7 +631,7 @@ def test_an_exception_ends_the_threads_and_keeps_what_is_there(draft: Path) -> N
             if ingest.missing() == [(0, 5_000)]:
                 ingest.write(100, CONTENT[100:200])
             raise error("enough")
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < SOON
         assert_no_threads()
     with opened(draft) as ingest:
         assert ingest.missing() == [(0, 100), (200, 5_000)]

@@ -71,7 +71,7 @@ def test_skopeo_reads_the_store_in_place(store: Store, memory: Memory) -> None:
     done = subprocess.run(
         ["skopeo", "inspect", "--raw", f"oci:{store.root}:model:tag"],
         capture_output=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stdout == memory.content[root.digest], done.stderr
 

@@ -72,7 +72,7 @@ def test_the_lease_of_a_dead_process_is_dead(store: Store, leases: Leases) -> No
         "os.kill(os.getpid(), 9)\n"
     )
     words = [sys.executable, "-c", code, str(store.root)]
-    done = subprocess.run(words, capture_output=True, timeout=30)
+    done = subprocess.run(words, capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (-9, b"1\n")
     assert list(leases.live()) == []
     assert list(leases.dead()) == files_of(store)
@@ -143,5 +143,5 @@ def test_leases_that_may_not_be_listed_stop_the_plan(tmp_path: Path) -> None:
         if folder.stat().st_uid == 0 and folder != Path("/") and folder.name != "tmp":
             folder.chmod(folder.stat().st_mode | 0o011)
     words = [sys.executable, "-c", code, str(home / "store")]
-    done = subprocess.run(words, capture_output=True, timeout=30, text=True)
+    done = subprocess.run(words, capture_output=True, timeout=60, text=True)
     assert done.stdout.splitlines() == ["stopped"] * 7, done.stderr

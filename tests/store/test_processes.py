@@ -84,7 +84,7 @@ def paused(root: Path, *words: str) -> Iterator[Process]:
     """A pull that has brought the small blobs and the first half of the big one."""
     with start(root, "pull", NAME, "pausing", *words) as worker:
         worker.until("paused")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(list((root / "blobs/sha256").iterdir())) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -195,7 +195,7 @@ def test_a_draft_in_use_is_not_swept_though_nobody_leases_it(root: Path) -> None
         assert swept.drafts == ()
         assert draft(root).exists()
         worker.go()  # its small blob is gone, so it gets no name, and says so
-        assert worker.process.wait(20) == 1
+        assert worker.process.wait(60) == 1
         assert "cannot get a name" in worker.process.communicate()[0]
     assert_whole(root)
 
