@@ -10,6 +10,7 @@ import gc
 import importlib
 import keyword
 import os
+import re
 import signal
 import sys
 import threading
@@ -83,8 +84,16 @@ class Program(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but a command has its own name whatever it was called by."""
-        _, command, rest = super().resolve_command(ctx, args)
+        """As click does, but a command has its own name whatever it was called by.
+
+        Raises UsageError, which notes what may have been meant.
+        """
+        try:
+            _, command, rest = super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if near := _near(args[0]):
+                error.add_note(f"Did you mean {near}?")
+            raise
         return (command.name if command else None), command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -95,6 +104,13 @@ class Program(click.Group):
             formatter.write_dl(
                 [(name + others.get(name, ""), text) for name, text in COMMANDS.items()]
             )
+
+
+def _near(word: str) -> str:
+    """The commands that are called nearly so."""
+    from difflib import get_close_matches  # noqa: PLC0415 - lazy: start-up time
+
+    return " or ".join(get_close_matches(word[:100], [*COMMANDS, *ALIASES]))
 
 
 def _help() -> None:
@@ -195,7 +211,8 @@ def _fail(error: BaseException, settings: Settings) -> int:
         case KeyboardInterrupt():
             code, message = INTERRUPTED, str(error) or "interrupted"
         case click.ClickException():
-            code, message = error.exit_code, error.format_message()
+            # click has a line for each choice.
+            code, message = error.exit_code, re.sub(r"\n\t", " ", error.format_message())
         case ModelPMError():
             code, message = error.exit_code, str(error)
         case OSError():  # the store's own are StoreErrors: this is stdin or stdout

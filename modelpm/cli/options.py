@@ -148,6 +148,14 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params.extend(GLOBAL)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; what is wrong is told with this command's usage, whatever it is."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         """Run the command, with its Settings as the context's object."""
         ctx.obj = ctx.find_root().obj = settings_of(ctx)

@@ -260,3 +260,33 @@ def test_a_failure_that_nobody_hears_of_keeps_its_exit_code(maker: Maker) -> Non
     for option in ((), ("--json",), ("--debug",)):
         assert run("show", "none", *option, stdout=writing, stderr=writing).returncode == 3
     os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "sentence"),
+    [
+        (("pul", "x"), "modelpm [OPTIONS]", "No such command 'pul'.\nDid you mean pull?"),
+        (("lits",), "modelpm [OPTIONS]", "No such command 'lits'.\nDid you mean list or ls?"),
+        (("frobnicate",), "modelpm [OPTIONS]", "No such command 'frobnicate'."),
+        (("--frobnicate", "list"), "modelpm [OPTIONS]", "No such option"),
+        (("list", "--remote"), "modelpm list", "Option '--remote' requires an argument."),
+        (("rm", "x", "--frobnicate"), "modelpm rm", "No such option"),
+        (
+            ("import",),
+            "modelpm import",
+            "Missing argument 'PROGRAM'. Choose from: ollama, hf, lmstudio",
+        ),
+        (("completion", "tcsh"), "modelpm completion", "Invalid value for 'SHELL': 'tcsh' is not"),
+    ],
+)
+def test_wrong_use_is_told_below_the_usage(
+    cli: Cli, arguments: tuple[str, ...], usage: str, sentence: str
+) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    lines = result.errors.splitlines()
+    assert lines[0].startswith(f"Usage: {usage}")
+    assert lines[1].startswith("Try 'modelpm ")
+    assert lines[2] == ""
+    assert "\n".join(lines[3:]).startswith(f"Error: {sentence}")
+    assert len(lines) == 4 + sentence.count("\n")

@@ -50,12 +50,13 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 
 
 @verb("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
     """Print the completion script for a shell.
 
-    A line in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish makes the shell read it:
+    SHELL is bash, zsh or fish. This line in ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish has
+    it read:
 
     \b
     bash  eval "$(modelpm completion bash)"
