@@ -26,6 +26,8 @@ MAX_PARTS = 100_000
 """Files of one model, those in archives among them."""
 
 _LEAST_WEIGHTS = 24
+_TOLD_BY_BYTES = frozenset({Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFT})
+"""What an engine loads. That such a layer is no archive is believed if it begins as weights."""
 _PATHS = ("org.cncf.model.filepath", "org.cnai.model.filepath")
 _METADATA = ("org.cncf.model.file.metadata+json", "org.cnai.model.file.metadata+json")
 _IN_LAYER = "olot.layer.content.inlayerpath"
@@ -265,13 +267,18 @@ def _by_magic(
         file = files[index]
         begin = head(file.descriptor, fetcher)
         kind = kind_of(begin, file.descriptor.size)
-        if kind not in WEIGHTS and file.is_archive and packing(begin) is None:
+        if file.is_archive and file.role not in _TOLD_BY_BYTES and _is_plain(begin):
             result[index] = replace(file, packed_in=None)
         if kind in WEIGHTS:
             role = Role.WEIGHTS if file.role in (Role.OTHER, Role.DOCUMENT) else file.role
             name = file.name or _weights_name(kind)
             result[index] = replace(file, role=role, name=name, packed_in=None)
     return result
+
+
+def _is_plain(begin: bytes) -> bool:
+    """Whether what begins so is no archive; zeros are one without files."""
+    return packing(begin) is None and begin.strip(b"\0") != b""
 
 
 def _is_unclear(file: _File) -> bool:

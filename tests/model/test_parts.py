@@ -130,9 +130,19 @@ def test_what_turned_out_to_be_no_archive_is_the_file_itself() -> None:
     assert model.licenses == ("MIT",)
 
 
-def test_an_archive_that_nobody_unpacked_stays_one() -> None:
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (tar({"LICENSE": b"MIT"}), "doc.v1.tar"),
+        (archives.gzip(b"MIT"), "doc.v1.tar+gzip"),
+        (bytes(1024), "doc.v1.tar"),
+        (b"", "doc.v1.tar"),
+        (b"no weights", "weight.v1.tar"),
+    ],
+)
+def test_an_archive_that_nobody_unpacked_stays_one(content: bytes, kind: str) -> None:
     memory = Memory()
-    layer = memory.put(tar({"LICENSE": b"MIT"}), f"{CNCF}.doc.v1.tar")
+    layer = memory.put(content, f"{CNCF}.{kind}")
     manifest = image(memory.put(b"{}", f"{CNCF}.config.v1+json"), [layer])
     (part,) = Model.read(manifest, memory, lambda _: None).parts
     assert part.is_archive
