@@ -27,7 +27,8 @@ def flipped(path: Path) -> bytes:
 
 def as_link(path: Path) -> None:
     """The right bytes, but elsewhere."""
-    elsewhere = path.parent.parent.parent.parent / f"elsewhere-{path.name[:8]}"
+    store = next(folder for folder in path.parents if (folder / "blobs").is_dir())
+    elsewhere = store.parent / f"elsewhere-{path.name[:8]}"
     shutil.copyfile(path, elsewhere)
     path.unlink()
     path.symlink_to(elsewhere)
