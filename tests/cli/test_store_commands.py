@@ -155,16 +155,17 @@ def test_prune_deletes_exactly_what_it_listed(cli: Cli, maker: Maker, home: Path
     (home / "blobs" / "sha256" / "foreign\x1b[2J").write_bytes(b"f" * 7)
     dry = cli("prune", "--dry-run")
     rows = [line.split() for line in dry.lines[:-1]]
-    assert rows[0] == ["KIND", "ITEM", "SIZE"]
+    assert rows[0] == ["KIND", "SIZE", "ITEM"]
     assert {row[0] for row in rows[1:]} == {"blob", "download", "stray"}
-    assert ["blob", str(gone.digest), str(gone.size), "B"] in rows
-    assert ["download", f"ingest/sha256-{'0' * 64}", "70", "B"] in rows
-    assert ["stray", "blobs/sha256/foreign\\x1b[2J", "7", "B"] in rows
+    assert ["blob", str(gone.size), "B", gone.digest.short] in rows
+    assert ["download", "70", "B", f"ingest/sha256-{'0' * 64}"] in rows
+    assert ["stray", "7", "B", "blobs/sha256/foreign\\x1b[2J"] in rows
     assert not NEVER & set(dry.output)
     size = 5000 + gone.size + 70 + 7
     assert dry.lines[-1] == f"would free {size:,} bytes (5.5 KB)"
     planned = cli("prune", "--dry-run", "--json").json
     assert planned["dry_run"] is True
+    assert {"kind": "blob", "item": str(gone.digest), "size": gone.size} in planned["deleted"]
     assert planned["size"] == size
     done = cli("prune", "--json").json
     assert (done["deleted"], done["size"]) == (planned["deleted"], planned["size"])

@@ -38,8 +38,12 @@ def command(settings: Settings, dry_run: bool) -> None:
         )
     elif dry_run or not settings.quiet:
         if garbage:
-            rows = [(kind, item, output.size(size)) for kind, item, size in _items(garbage, home)]
-            output.table(("KIND", "ITEM", "SIZE"), rows)
+            shorts = {str(digest): digest.short for digest, _ in garbage.blobs}
+            rows = [
+                (kind, output.size(size), shorts.get(item, item))
+                for kind, item, size in _items(garbage, home)
+            ]
+            output.table(("KIND", "SIZE", "ITEM"), rows)
         output.say(f"{'would free' if dry_run else 'freed'} {output.exact_size(garbage.size)}")
 
 
