@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Protocol, Self
+
+from modelpm.oci.descriptor import Digest
 
 _QUICK_ATTEMPTS = 3
 _QUICK_BACKOFF = 0.1
@@ -114,11 +116,17 @@ class Attempts:
         self._on_wait = on_wait
         self._is_over = is_over
         self._crowd = crowd
+        self._what = ""
         self._since = 0
         self.turns = 0
         """How often all attempts were used up, and a turn has come."""
         self._failed = 0
         self._waited = 0.0
+
+    def about(self, digest: Digest) -> Self:
+        """This, whose work it is: only so a wait without an end can be told, and its end seen."""
+        self._what = digest.short
+        return self
 
     def again(
         self,
@@ -161,8 +169,8 @@ class Attempts:
         crowd = self._crowd
         if crowd is None:
             return False
-        if crowd.is_busy:  # it may take long, and nobody knows how long
-            self._on_wait(0.0, f"{why}, perhaps until others are served")
+        if self._what and crowd.is_busy:  # it may take long, and nobody knows how long
+            self._on_wait(0.0, f"{self._what}: {why}, perhaps until others are served")
         if not crowd.await_turn(self._since, self._is_over):
             return False
         self.turns += 1

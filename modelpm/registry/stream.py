@@ -65,7 +65,7 @@ class BlobStream(io.RawIOBase):
         self._pace = Pace(client.limits)
         self._aborted = threading.Event()
         most = None if patient else client.limits.attempts
-        self._attempts = client.attempts(self._aborted, most=most)
+        self._attempts = client.attempts(self._aborted, most=most).about(desc.digest)
         self._ended = start >= self._stop
 
     def readable(self) -> bool:
@@ -152,7 +152,10 @@ class BlobStream(io.RawIOBase):
             headers = {"Range": f"bytes={self._position}-{end}"} if asks else {}
             attempts = self._client.attempts(self._aborted, most=None if self._patient else 1)
             response = self._client.do_request(
-                self._url, headers=headers, stream=True, attempts=attempts
+                self._url,
+                headers=headers,
+                stream=True,
+                attempts=attempts.about(self._desc.digest),
             )
             if response.status_code in _LINK_EXPIRED and not self._client.is_home(response):
                 response.close()

@@ -84,7 +84,7 @@ class Upload:
         self._session = UploadSession(client, repository, base, desc, notes)
         self._words = self._session.task.words
         self._out = Outgoing(desc, source, client.budget)
-        self._attempts = client.attempts()
+        self._attempts = client.attempts().about(desc.digest)
         self._quirks = quirks_of(client.host)
         self._takes_pieces = self._quirks.pieces
         self._piece: int | None = None

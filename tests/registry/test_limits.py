@@ -7,6 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from modelpm.oci.descriptor import Digest
 from modelpm.registry.limits import Attempts, Limits, Pace
 from tests.registry.conftest import Waits
 
@@ -74,13 +75,18 @@ def test_who_was_served_since_the_first_failure_counts_too() -> None:
     assert [trying.again("busy", crowded=True) for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize(("ends", "told"), [([1], ["busy", "others are served"]), ([], ["busy"])])
-def test_a_wait_for_others_is_told_where_there_are_any(ends: list[int], told: list[str]) -> None:
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("ends", [[1], []])
+def test_a_wait_for_others_is_told_where_there_are_any(ends: list[int], is_known: bool) -> None:
+    """With the digest, by which it is seen to be over."""
     trying, waits = crowded(Crowd(*ends))
+    digest = Digest.of(b"a layer")
+    if is_known:
+        assert trying.about(digest) is trying
     assert trying.again("busy", crowded=True)
     trying.again("busy", crowded=True)
-    assert all(words in reason for words, (_, reason) in zip(told, waits.told, strict=True))
-    assert [seconds for seconds, _ in waits.told[1:]] == [0.0] * len(ends)
+    expected = (0.0, f"{digest.short}: busy, perhaps until others are served")
+    assert waits.told[1:] == [expected] * (len(ends) * is_known)
 
 
 def test_no_turn_is_waited_for_where_that_is_not_why() -> None:
