@@ -11,7 +11,13 @@ import pytest
 from tests.crash.driver import SCENARIOS
 
 LONG = bool(os.environ.get("MODELPM_TEST_LONG"))
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+SECONDS = 600 if LONG else 400
+"""For a verb that is killed a hundred times: twenty times what a quiet machine needs."""
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"),
+    pytest.mark.timeout(3 * SECONDS + 20),
+]
 
 
 def drive(*words: str) -> dict[str, Any]:
@@ -19,7 +25,7 @@ def drive(*words: str) -> dict[str, Any]:
         [sys.executable, "-m", "tests.crash.driver", *words],
         capture_output=True,
         text=True,
-        timeout=600 if LONG else 100,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr[-6_000:]
     result: dict[str, Any] = json.loads(done.stdout)
