@@ -124,7 +124,7 @@ class Attempts:
         self._waited = 0.0
 
     def about(self, digest: Digest) -> Self:
-        """This, whose work it is: only so a wait without an end can be told, and its end seen."""
+        """This, with whose work it is, so that a wait can be told whose end nobody knows."""
         self._what = digest.short
         return self
 
