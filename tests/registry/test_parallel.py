@@ -200,7 +200,8 @@ def test_a_server_that_takes_few_connections_is_not_pressed(
     _, seconds = bring(bench, registry)
     assert seconds < LONG
     assert not any(seconds >= 30 for seconds in bench.waits.slept)
-    assert len(ranges(registry)) < 80
+    # A few for each part; the longer a busy machine takes, the more often more streams are tried.
+    assert len(ranges(registry)) < 5 * len(BLOB) // PART
 
 
 def test_the_only_stream_waits_as_long_as_the_server_says(bench: Bench) -> None:
