@@ -339,8 +339,8 @@ def store_errors(doing: str, path: Path) -> Iterator[None]:
 
 
 _ADVICE = {
-    errno.ENOSPC: " (free some space: modelpm prune --dry-run)",
-    errno.EDQUOT: " (the quota is used up: modelpm prune --dry-run)",
+    errno.ENOSPC: " (free some space: modelpm prune --dry-run, or modelpm rm NAME before)",
+    errno.EDQUOT: " (the quota is used up: modelpm prune --dry-run, or modelpm rm NAME before)",
     errno.EACCES: " (is the store yours? see --home)",
     errno.EPERM: " (is the store yours? see --home)",
     errno.EROFS: " (the store is on a read-only file system; see --home)",

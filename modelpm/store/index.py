@@ -15,6 +15,7 @@ from modelpm.errors import InvalidManifestError, InvalidReferenceError, StoreErr
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import OCI_INDEX
 from modelpm.store.files import Files, read_small
+from modelpm.store.reserve import Reserve
 
 REF_NAME = "org.opencontainers.image.ref.name"
 MODIFIED = "dev.modelpm.modified"
@@ -59,6 +60,7 @@ class Index:
     def __init__(self, root: Path, files: Files) -> None:
         self._path = root / "index.json"
         self._files = files
+        self._reserve = Reserve(root, files)
 
     def entries(self) -> list[Entry]:
         """Every entry, in the file's order. Raises StoreError where the file cannot be read."""
@@ -79,18 +81,25 @@ class Index:
         """Point a name at a manifest, in place of what it pointed at."""
         value = descriptor.to_json()
         value["annotations"] = {REF_NAME: name, **notes}
-        self._replace({name}, value)
+        self._reserve.keep(self._replace({name}, value))
 
     def drop(self, names: set[str]) -> None:
-        """Delete the entries of these names."""
-        self._replace(names)
+        """Delete the entries of these names, also where the disk is full."""
+        try:
+            self._replace(names)
+        except StoreError as error:
+            if not self._reserve.give_up(error):
+                raise
+            self._replace(names)
 
-    def _replace(self, names: set[str], *values: object) -> None:
-        """Put these entries in the place of those of the names; all else stays as it is."""
+    def _replace(self, names: set[str], *values: object) -> int:
+        """Put these entries in the place of those of the names; all else stays. Its bytes now."""
         document, manifests = self._load()
         kept = [value for value in manifests if not _is_named(value, names)]
         document = {**_EMPTY, **document, "manifests": [*kept, *values]}
-        self._files.replace(self._path, json.dumps(document, separators=(",", ":")).encode())
+        content = json.dumps(document, separators=(",", ":")).encode()
+        self._files.replace(self._path, content)
+        return len(content)
 
     def _load(self) -> tuple[dict[str, object], list[object]]:
         """The whole document, and its list of entries."""

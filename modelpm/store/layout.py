@@ -50,7 +50,7 @@ VERSION = 1
 _BESIDE = ("ingest", "leases", "used", "adopted", "recipes", "trash", NOTES)
 _OCI_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _FOLDERS = ("blobs", *(f"blobs/{name}" for name in HEX_LENGTH), *_BESIDE)
-_OURS = frozenset(("blobs", *_BESIDE, "lock", "oci-layout", "modelpm.json"))
+_OURS = frozenset(("blobs", *_BESIDE, "lock", "reserve", "oci-layout", "modelpm.json"))
 _DRAFT = re.compile(r"\.(?:oci-layout|modelpm\.json|index\.json)\.[a-f0-9]{16}")
 
 

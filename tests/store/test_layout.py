@@ -420,7 +420,9 @@ def test_the_order_of_a_pull_is_the_order_of_durability(root: Path, memory: Memo
         del log[: len(wanted)]
     assert log[:2] == [("fsync", "store/blobs/sha256"), ("fsync", "store/blobs/sha512")]
     assert [operation for operation, _ in log[2:]] == [
-        "create", "write", "fsync", "rename", "fsync", "remove",
+        "create", "write", "fsync", "rename", "fsync",  # the names
+        "create", "write",  # the reserve
+        "remove",  # the lease
     ]  # fmt: skip
     assert log[5][1].startswith("store/.index.json.")
     assert log[6] == ("fsync", "store")
