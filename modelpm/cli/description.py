@@ -238,5 +238,5 @@ def _section(title: str, lines: list[str]) -> None:
         return
     output.say(f"  {title}")
     for line in lines:
-        output.say(f"    {line}", "\t")
+        output.say(f"    {line}", output.SPEECH)
     output.say("")

@@ -1,7 +1,8 @@
 """How text reaches the reader: the one escape, tables, sizes and times in words, JSON, bars.
 
 Text from outside (names, annotations, error bodies, what a model says) goes through `escape`: what
-moves a cursor, rings, hides or reorders is shown as `\\x1b` or `\\u202e` and does nothing.
+moves a cursor, rings, hides or reorders is shown as `\\x1b` or `\\u202e` and does nothing. Only a
+text that was asked for by itself goes into a file or a pipe as it is.
 Results go to stdout, all else to stderr.
 """
 
@@ -21,7 +22,8 @@ BLOCK = "\n\t"
 """What a block of text may keep: a licence, a template."""
 
 SPEECH = "\n\t\u200c\u200d"
-"""What an answer may keep: the joiners too, which emoji and some scripts are written with."""
+"""What speech may keep, as answers and prompts: the joiners too, which emoji and some scripts are
+written with."""
 
 _HOSTILE = re.compile(
     "["
@@ -83,6 +85,17 @@ def stream(piece: str) -> None:
     """A piece of an answer, on stdout, escaped and at once."""
     sys.stdout.write(escape(piece, SPEECH))
     sys.stdout.flush()
+
+
+def verbatim(text: str) -> None:
+    """A text by itself, on stdout: to the last character where no terminal reads it, else escaped.
+
+    Only a terminal obeys control characters; a file with escapes in it would be another text.
+    """
+    if sys.stdout.isatty():
+        say(text.removesuffix("\n"), SPEECH)
+    else:
+        raw(text.encode("utf-8", "backslashreplace"))
 
 
 def raw(content: bytes) -> None:

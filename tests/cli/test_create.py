@@ -34,7 +34,7 @@ def test_a_modelfile_becomes_a_model(cli: Cli, folder: Path) -> None:
         "writing manifest",
         "success",
     ]
-    assert cli("show", "mine", "--system").output == "Be brief.\n"
+    assert cli("show", "mine", "--system").output == "Be brief."
 
 
 @pytest.mark.usefixtures("folder")
@@ -50,7 +50,7 @@ def test_the_modelfile_of_this_folder_is_the_default(cli: Cli) -> None:
 def test_a_folder_becomes_a_model(cli: Cli, folder: Path) -> None:
     (folder / "LICENSE").write_text("MIT")
     assert cli("create", "-q", "mine", ".") == type(cli("list"))(0, b"", "")
-    assert cli("show", "mine", "--license").output == "MIT\n"
+    assert cli("show", "mine", "--license").output == "MIT"
 
 
 @pytest.mark.usefixtures("folder")

@@ -29,7 +29,8 @@ def command(settings: Settings, /, name: str, remote: bool, manifest: bool, **wa
     """Show what a model is, or one thing about it.
 
     Reads the header of the weights; a flaw in one place is told, and the rest is shown. With
-    --remote it is what a pull would bring: the manifest and the small parts are read.
+    --remote it is what a pull would bring: the manifest and the small parts are read. A text goes
+    into a file or a pipe as it is; a terminal gets no control character of it.
     """
     parts = [part for part in PARTS if wanted[part]]
     if len(parts) + manifest > 1:
@@ -65,7 +66,9 @@ def _show_part(settings: Settings, model: Described, part: str) -> None:
     text: str = getattr(Description(model), part)()
     if settings.json:
         output.document({part: text or None})
+    elif text and part == "parameters":
+        output.say(text, output.BLOCK)
     elif text:
-        output.say(text.removesuffix("\n"), output.BLOCK)
+        output.verbatim(text)
     elif not settings.quiet:
         output.note(f"{model.short_name} has no {part}")
