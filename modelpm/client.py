@@ -61,11 +61,12 @@ class Client(Installation):
         source = self._remotes.source(reference)
         told = source.resolve(reference.target)
         old = self.store.find(reference.name)
-        chosen = self._choose(source, told, old)
+        chosen = self._choose(source, told, old, reference.name)
         selected_from = None if chosen == told else told.digest
 
         def tag() -> None:
             unpacking.unpack(self.store, chosen, self._observe)
+            self._installed(Entry(None, chosen)).model.check_complete(reference.name)
             if old is None or old.descriptor.digest != chosen.digest:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
             else:
@@ -85,9 +86,10 @@ class Client(Installation):
 
         Raises InvalidReferenceError, also for a name with a tag or a digest.
         """
+        reference = self.reference(name)
         if _has_end(name):
             raise InvalidReferenceError(f"{name}: a repository's name has no tag and no digest")
-        return self.reference(name)
+        return reference
 
     def push(self, name: str, to: str = "") -> Pushed:
         """Bring a model that is here to a registry, its digest kept.
@@ -143,10 +145,14 @@ class Client(Installation):
         yield from self._remotes.client(Reference.parse(f"{host}/any").registry).catalog()
 
     @looking()
-    def plan_removal(self, name: str) -> Removal:
-        """What `remove_remote` would delete at a registry. Raises NotFoundError."""
+    def plan_removal(self, name: str, *, with_others: bool = False) -> Removal:
+        """What `remove_remote` would delete at a registry. Raises NotFoundError.
+
+        Of a tag it tells the other tags of its manifest `with_others`, which takes a request a tag.
+        """
         reference = self.reference(name)
-        return publishing.plan_removal(self._remotes.repository(reference), reference)
+        repository = self._remotes.repository(reference)
+        return publishing.plan_removal(repository, reference, with_others=with_others)
 
     @looking()
     def remove_remote(
@@ -344,13 +350,15 @@ class Client(Installation):
         self._observe(Step("done", reference.name))
         return model
 
-    def _choose(self, source: Source, told: Descriptor, old: Entry | None) -> Descriptor:
+    def _choose(self, source: Source, told: Descriptor, old: Entry | None, name: str) -> Descriptor:
         """The manifest of one model: what was told, or the child of an index that fits here."""
         if old is not None and old.selected_from == told.digest:
             return old.descriptor
-        offered = Offered(source, told)
+        offered = Offered(source, told, name)
         if not self.store.exists(offered.descriptor):
-            _ = offered.model  # before a weight moves: is it a model at all?
+            model = offered.model  # before a weight moves: is it a model at all, and a whole one?
+            if not any(part.is_archive for part in model.parts):
+                model.check_complete(offered.name)
         return offered.descriptor
 
     def _is_here(self, name: str) -> bool:

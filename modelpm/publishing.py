@@ -89,6 +89,9 @@ class Removal:
     digest: Digest
     tags: tuple[str, ...]
     """The tags that go: the one that was named, or all of a manifest that was named by digest."""
+    others: tuple[str, ...] | None = None
+    """The manifest's other tags: they go too where the registry deletes no tag by itself. None
+    where that was not asked for, or there are too many tags to find them."""
 
 
 def push(
@@ -162,12 +165,21 @@ def visible(tags: Iterable[str]) -> list[str]:
     return [tag for tag in tags if not _OF_A_DIGEST.fullmatch(tag)]
 
 
-def plan_removal(repository: Repository, reference: Reference) -> Removal:
-    """What deleting a tag, or a manifest by its digest, takes away. Raises NotFoundError."""
+def plan_removal(
+    repository: Repository, reference: Reference, *, with_others: bool = False
+) -> Removal:
+    """What deleting a tag, or a manifest by its digest, takes away. Raises NotFoundError.
+
+    A tag's plan tells the manifest's other tags `with_others`: that takes a request a tag.
+    """
     digest = repository.resolve(reference.target).digest
-    if reference.digest is None:
-        return Removal(reference, digest, (str(reference.tag),))
-    return Removal(reference, digest, _tags_of(repository, digest))
+    if reference.digest is not None:
+        return Removal(reference, digest, _tags_of(repository, digest))
+    others = None
+    if with_others and len(tags := repository.tags()) <= MAX_COMPARED:
+        found = _tagged(repository, tags, digest)
+        others = tuple(tag for tag in found if tag != reference.tag)
+    return Removal(reference, digest, (str(reference.tag),), others)
 
 
 def remove(
@@ -360,6 +372,11 @@ def _tags_of(repository: Repository, digest: Digest) -> tuple[str, ...]:
         raise RegistryError(
             f"{repository.name} has {len(tags)} tags: too many to find those of {digest}"
         )
+    return _tagged(repository, tags, digest)
+
+
+def _tagged(repository: Repository, tags: Sequence[str], digest: Digest) -> tuple[str, ...]:
+    """Those of the tags that point at a manifest."""
     return tuple(tag for tag in tags if _is_tagged(repository, tag, digest))
 
 

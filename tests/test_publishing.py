@@ -344,6 +344,17 @@ def test_a_tag_goes_by_itself() -> None:
     assert set(repository.names) == {"latest", "another"}
 
 
+def test_a_plan_tells_the_other_tags_where_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    repository = Remote()
+    tagged(repository, "v1", "latest", "old")
+    assert publishing.plan_removal(repository, THERE).others is None
+    assert publishing.plan_removal(repository, THERE, with_others=True).others == ("latest", "old")
+    monkeypatch.setattr(publishing, "MAX_COMPARED", 2)
+    assert publishing.plan_removal(repository, THERE, with_others=True).others is None
+
+
 def test_a_digest_goes_with_its_tags() -> None:
     repository = Remote()
     root = tagged(repository, "v1", "latest")

@@ -269,6 +269,26 @@ def test_on_a_terminal_it_asks(
     assert len(cli("tags", deletable).lines) == left
 
 
+def test_by_force_it_tells_before_and_after_what_goes_too(
+    cli: Cli, home: Path, deletable: str
+) -> None:
+    dry = cli("rm", "--remote", "--force", "--dry-run", f"{deletable}:v1")
+    assert dry.output.endswith("); where the registry deletes no tag by itself, also latest\n")
+    told = cli("rm", "--remote", "--force", "--dry-run", "--json", f"{deletable}:v1").json
+    assert (told["deleted"][0]["tags"], told["deleted"][0]["may_go_too"]) == (["v1"], ["latest"])
+    alone = cli("rm", "--remote", "--force", "--dry-run", f"{deletable}:v2")
+    assert alone.output.endswith(")\n")
+    with Terminal("rm", "--remote", "--force", f"{deletable}:v1", columns=200) as terminal:
+        terminal.wait_for("by itself, also latest")
+        terminal.wait_for("Delete? [y/N]: ")
+        terminal.read_for(0.2)
+        terminal.press("y\n")
+        terminal.wait_for(f"deleted {deletable}:v1 (")
+        terminal.wait_for("and with it its tags latest)")
+        assert terminal.wait() == 0
+    assert cli("tags", deletable).lines == ["v2"]
+
+
 @pytest.mark.parametrize("option", ["--yes", "--force"])
 def test_what_is_for_registries_is_not_for_names_here(cli: Cli, option: str) -> None:
     assert cli("rm", option, "tiny").code == 2

@@ -62,20 +62,30 @@ def _remove_remote(
     from modelpm.cli.credentials import find_credentials  # noqa: PLC0415 - lazy: start-up time
 
     with open_client(settings, credentials=find_credentials(settings)) as client:
-        removals = [client.plan_removal(name) for name in dict.fromkeys(names)]
+        is_told_of = force and (dry_run or not yes)
+        removals = [
+            client.plan_removal(name, with_others=is_told_of) for name in dict.fromkeys(names)
+        ]
         if not dry_run:
             if not yes:
-                _ask(removals)
+                _ask(removals, force=force)
             removals = _removed(client, removals, force=force)
     if settings.json:
-        deleted = [
-            {"name": each.reference.name, "digest": str(each.digest), "tags": list(each.tags)}
-            for each in removals
-        ]
+        deleted = [_document(each) for each in removals]
         output.document({"dry_run": dry_run, "deleted": deleted})
     elif dry_run or not settings.quiet:
         for removal in removals:
-            output.say(f"{'would delete' if dry_run else 'deleted'} {_told(removal)}")
+            may_go = _may_go(removal) if dry_run and force else ""
+            output.say(f"{'would delete' if dry_run else 'deleted'} {_told(removal)}{may_go}")
+
+
+def _document(removal: Removal) -> dict[str, object]:
+    told: dict[str, object] = {
+        "name": removal.reference.name,
+        "digest": str(removal.digest),
+        "tags": list(removal.tags),
+    }
+    return told if removal.others is None else {**told, "may_go_too": list(removal.others)}
 
 
 def _removed(client: Client, removals: Sequence[Removal], *, force: bool) -> list[Removal]:
@@ -111,12 +121,13 @@ def _place(removal: Removal) -> tuple[str, str]:
     return removal.reference.registry, removal.reference.repository
 
 
-def _ask(removals: Sequence[Removal]) -> None:
+def _ask(removals: Sequence[Removal], *, force: bool) -> None:
     """Let a person decide. Raises UsageError where there is none, KeyboardInterrupt at a no."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError("deleting at a registry is for everybody: say --yes to do it")
     for removal in removals:
-        output.note(f"to be deleted, for everybody: {_told(removal)}")
+        may_go = _may_go(removal) if force else ""
+        output.note(f"to be deleted, for everybody: {_told(removal)}{may_go}")
     try:
         is_wanted = click.confirm("Delete?", err=True)
     except click.Abort:  # Ctrl-C, or the end of the input
@@ -134,6 +145,14 @@ def _told(removal: Removal) -> str:
         return f"{reference.name} ({removal.digest.short}{more})"
     tags = ", ".join(removal.tags)
     return f"{reference.name} ({f'with its tags {tags}' if tags else 'which has no tag'})"
+
+
+def _may_go(removal: Removal) -> str:
+    """What else may go, by force: only the deletion itself shows what a registry can do."""
+    if removal.reference.digest is not None or removal.others == ():
+        return ""
+    others = ", ".join(removal.others) if removal.others else "all other tags of this manifest"
+    return f"; where the registry deletes no tag by itself, also {others}"
 
 
 def _unique(models: Iterable[Installed]) -> list[Installed]:
