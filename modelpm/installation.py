@@ -66,8 +66,12 @@ class Installation:
         self.close()
 
     def _entry(self, name: str) -> Entry:
-        full = self.reference(name).name
-        entry = self.store.find(full) or self.store.find(name)
+        try:
+            entry = self.store.find(self.reference(name).name) or self.store.find(name)
+        except InvalidReferenceError:
+            entry = self.store.find(name)  # another program may have written it
+            if entry is None:
+                raise
         if entry is None:
             raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
         return entry

@@ -6,6 +6,7 @@ Source: distribution spec 1.1, "Pulling manifests"; the short forms are modelpm'
     team/llama2:7b      the default registry's host, team/llama2:7b
     localhost:5000/a    a first component with a dot or a colon, or localhost, is a host
     a@sha256:...        pinned; with a tag and a digest the digest decides
+    ghcr.io, h.lan:80   refused: what reads as a registry alone is no model of the default one
 
 ASCII only: a look-alike letter is an error, never a different model.
 """
@@ -32,6 +33,10 @@ _PATH = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _MIXED = r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*"
 _MIXED_PATH = re.compile(rf"{_MIXED}(?:/{_MIXED})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_NO_REPOSITORY = (
+    "it reads as a registry, and the repository is missing (HOST:PORT/REPOSITORY);"
+    " a model that is called so needs its registry before it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Reference:
         if not text.isascii():  # before anything is lowered: a Kelvin sign lowers to a k
             raise _invalid(text, "a name has ASCII characters only")
         name, _, digest_text = text.partition("@")
+        if _reads_as_host(name):
+            raise _invalid(text, _NO_REPOSITORY)
         digest = Digest.parse(digest_text) if "@" in text else None
         head, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:
@@ -82,7 +89,7 @@ class Reference:
     def short(self, default_registry: str = DEFAULT_REGISTRY) -> str:
         """The name without the default registry and namespace; it parses to this reference."""
         bare = self.name.removeprefix(f"{default_registry}/")
-        if "/" not in bare:
+        if "/" not in bare and not _reads_as_host(bare.partition("@")[0]):
             return bare
         inner = self.name.removeprefix(f"{default_registry.partition('/')[0]}/")
         first, slash, _ = inner.partition("/")
@@ -96,6 +103,8 @@ def _split(text: str, head: str, default_registry: str) -> tuple[str, str]:
     """The host and the repository that `head` names, checked."""
     first, slash, rest = head.partition("/")
     if slash and _is_host(first):
+        if not rest:
+            raise _invalid(text, _NO_REPOSITORY)
         host, repository = first, rest
     else:
         host, _, namespace = default_registry.partition("/")
@@ -117,6 +126,22 @@ def _split(text: str, head: str, default_registry: str) -> tuple[str, str]:
 
 def _is_host(component: str) -> bool:
     return "." in component or ":" in component or component.lower() == "localhost"
+
+
+def _reads_as_host(name: str) -> bool:
+    """Whether one component, with its tag, is what people write for a registry.
+
+    Taken for a model it would be sent to the default registry, which may be a public one. Versions
+    have dots too, but no top-level domain begins with a digit: `llama3.2:3b` is a model.
+    """
+    if "/" in name:
+        return False
+    head, _, tag = name.partition(":")
+    *labels, last = head.split(".")
+    if not labels:
+        return last.lower() == "localhost" or last.startswith("[")
+    is_address = all(label.isdecimal() for label in (*labels, last))
+    return is_address or tag.isdecimal() or last[:1].isalpha()
 
 
 def _invalid(text: str, why: str) -> InvalidReferenceError:

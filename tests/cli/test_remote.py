@@ -324,3 +324,34 @@ def test_about_several_it_asks_once(cli: Cli, home: Path, deletable: str) -> Non
     assert terminal.text.count("to be deleted, for everybody") == 2
     assert "and with it its tags latest" in terminal.text.replace("\r\n", "")
     assert cli("tags", deletable).lines == ["v2"]
+
+
+HOST_ALONE = [
+    ("pull", "HOST"),
+    ("push", "tiny", "HOST"),
+    ("push", "tiny", "registry.lan:5000"),
+    ("mirror", "team/tiny", "HOST"),
+    ("mirror", "HOST", "team/tiny"),
+    ("rm", "--remote", "--yes", "HOST"),
+    ("rm", "HOST"),
+    ("tags", "HOST"),
+    ("show", "--remote", "ghcr.io"),
+    ("run", "10.0.0.5", "hello"),
+    ("cp", "tiny", "localhost"),
+    ("create", "HOST", "model.gguf"),
+    ("convert", "tiny", "ghcr.io:v1", "--format", "ollama"),
+]
+
+
+@pytest.mark.parametrize("words", HOST_ALONE, ids=" ".join)
+def test_a_registry_without_a_repository_is_no_model_of_the_default_one(
+    cli: Cli, loopback: Registry, words: tuple[str, ...]
+) -> None:
+    loopback.content.add("tiny", "latest", build.ollama())
+    default = ("--default-registry", loopback.host)
+    assert cli("pull", "tiny", *default).code == 0
+    before = loopback.log
+    result = cli(*(loopback.host if word == "HOST" else word for word in words), *default)
+    assert result.code == 2
+    assert "the repository is missing (HOST:PORT/REPOSITORY)" in result.errors
+    assert loopback.log == before

@@ -36,7 +36,12 @@ D512 = f"sha512:{'2' * 128}"
         (f"h.io/a@{D512}", f"h.io/a@{D512}"),
         (f"a:{'t' * 128}", f"registry.ollama.ai/library/a:{'t' * 128}"),
         (f"h.io/{'r' * MAX_NAME}", f"h.io/{'r' * MAX_NAME}:latest"),
-        ("localhost:5000", "registry.ollama.ai/library/localhost:5000"),
+        ("llama2:5000", "registry.ollama.ai/library/llama2:5000"),
+        ("llama3.2", "registry.ollama.ai/library/llama3.2:latest"),
+        ("qwen2.5-coder:7b", "registry.ollama.ai/library/qwen2.5-coder:7b"),
+        (f"phi3.5@{D1}", f"registry.ollama.ai/library/phi3.5@{D1}"),
+        ("library/tiny.llama:8", "registry.ollama.ai/library/tiny.llama:8"),
+        ("localhost.1", "registry.ollama.ai/library/localhost.1:latest"),
         ("con:aux.t", "registry.ollama.ai/library/con:aux.t"),
     ],
 )
@@ -136,6 +141,36 @@ def test_what_is_no_name_is_refused_in_few_words(text: str) -> None:
     assert len(str(caught.value)) < 2_000
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "localhost",
+        "LocalHost:5000",
+        "localhost:latest",
+        f"localhost:5000@{D1}",
+        "10.0.0.5",
+        "10.0.0.5:5000",
+        "127.0.0.1:x",
+        "[::1]",
+        "[::1]:5000",
+        "registry.lan:5000",
+        "registry2.5:5000",
+        "GHCR.io",
+        "ghcr.io:latest",
+        f"hf.co@{D1}",
+        "a.xn--p1ai",
+        "tiny.llama",
+        "ghcr.io/",
+        "localhost:5000/",
+        "registry:5000/",
+    ],
+)
+def test_a_registry_alone_is_no_model_of_the_default_one(text: str) -> None:
+    for default in (DEFAULT_REGISTRY, "localhost:5000"):
+        with pytest.raises(InvalidReferenceError, match=r"is missing \(HOST:PORT/REPOSITORY\)"):
+            Reference.parse(text, default)
+
+
 def test_with_a_tag_and_a_digest_the_digest_decides() -> None:
     reference = Reference.parse(f"h.io/a:t@{D1}")
     assert (reference.tag, reference.target) == ("t", D1)
@@ -157,6 +192,8 @@ def test_with_a_tag_and_a_digest_the_digest_decides() -> None:
         ("localhost:5000/n/m", "a", "localhost:5000/n/m/a:latest", "a:latest"),
         ("localhost:5000/n", "localhost:5000/h.io/a", "localhost:5000/h.io/a:latest", None),
         ("docker.io", "a", "docker.io/library/a:latest", "library/a:latest"),
+        ("h.io/n", "h.io/n/tiny.a", "h.io/n/tiny.a:latest", "n/tiny.a:latest"),
+        ("h.io", "h.io/b2.5:80", "h.io/b2.5:80", None),
         ("h.io", f"a@{D1}", f"h.io/a@{D1}", f"a@{D1}"),
     ],
 )
