@@ -93,13 +93,14 @@ def export(
 
     With `replace` a folder with anything in it makes way, and is deleted. The names are those of
     the parts; a model with texts that only Ollama's format has gets a Modelfile as well. Raises
-    ModelError for what is still in an archive, DigestMismatchError for wrong bytes, StoreError
-    for all that the disk refuses; then the folder is as it was.
+    ModelError for what is still in an archive or not complete, DigestMismatchError for wrong
+    bytes, StoreError for all that the disk refuses; then the folder is as it was.
     """
     model = installed.model
     for part in model.parts:
         if part.is_archive:
             raise ModelError(f"{part.name} is in an archive that was not opened; nothing was done")
+    model.check_complete(installed.short_name)
     with _refusing(folder):
         folder = _checked(folder, store.root, replace=replace)
     disk = disk or Disk()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelpm.content import all_successors, read_manifest, walk
-from modelpm.errors import StoreError
+from modelpm.errors import ModelError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
 from modelpm.store.index import Entry
@@ -98,3 +98,24 @@ class Installed:
             if shard.name.endswith(".safetensors"):
                 safetensors.check(self._store.path(shard.descriptor), shard.name)
         return first
+
+    @property
+    def file(self) -> Path:
+        """The one file that is meant, verified: all the weights, or the shard that `part` names.
+
+        Raises ModelError for a set of shards: a program that opens one of them looks for the
+        others beside it, under names that the store does not have. And as `path`.
+        """
+        from modelpm.model.shards import one_of  # noqa: PLC0415 - lazy: start-up time
+
+        shards = self.model.shards
+        if len(shards) == 1:
+            return self.path
+        shard = one_of(shards, self.part)
+        if shard is None:
+            raise ModelError(
+                f"{self.short_name}: the weights are {len(shards)} files, which belong in one"
+                f" folder (try: modelpm export {self.short_name} DIR; one of them is"
+                f" {self.short_name}#{shards[0].name})"
+            )
+        return self._store.path(shard.descriptor)

@@ -29,6 +29,7 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import OCI_ARTIFACT
 from modelpm.oci.reference import Reference
 from modelpm.store.index import REF_NAME
+from tests.model.archives import tar
 
 WEIGHTS = Digest.of(tiny_llama())
 
@@ -188,17 +189,55 @@ def test_one_of_several_models_is_chosen(client: Client, loopback: Registry) -> 
     assert [model.short_name for model in client.list()] == ["two:latest"]
 
 
-def test_weights_that_are_cut_off_have_no_path(client: Client, loopback: Registry) -> None:
-    whole = safetensors("a", "b")
-    for name, content in (("whole", whole), ("cut", whole[:-1])):
-        config = b"{}"
-        layer = described("application/x-mlmodel", content, annotations={TITLE: "m.safetensors"})
-        artifact = image(described("application/x-config", config), [layer], [config, content])
-        loopback.content.add(f"library/{name}", "latest", artifact)
-        client.pull(name)
-    assert client.get("whole").path.read_bytes() == whole
-    with pytest.raises(ModelError, match=r"m.safetensors is no sound .* the file is cut off"):
-        _ = client.get("cut").path
+def pack_of(kind: str, files: dict[str, bytes]) -> Artifact:
+    """A ModelPack of these files; `kind` ends the media type of each layer."""
+    prefix = "application/vnd.cncf.model."
+    layers = [
+        described(f"{prefix}{kind}", content, annotations={"org.cncf.model.filepath": name})
+        for name, content in files.items()
+    ]
+    return image(described(f"{prefix}config.v1+json", b"{}"), layers, [b"{}", *files.values()])
+
+
+INDEXED = {
+    "model.safetensors.index.json": b'{"weight_map":{"a":"one.safetensors","b":"two.safetensors"}}',
+    "one.safetensors": safetensors("a"),
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"),
+    [
+        ({"m-00001-of-00002.gguf": tiny_llama()}, "m-00002-of-00002.gguf"),
+        (INDEXED, "two.safetensors"),
+        (
+            {"m.gguf": tiny_llama(), "n-00002-of-00002.gguf": tiny_llama()[:-1] + b"2"},
+            "n-00001-of-00002.gguf",
+        ),
+    ],
+)
+def test_weights_that_are_not_complete_are_not_fetched(
+    client: Client, loopback: Registry, files: dict[str, bytes], missing: str
+) -> None:
+    loopback.content.add("library/part", "latest", pack_of("weight.v1.raw", files))
+    with pytest.raises(ModelError, match=f"library/part:latest: .*not complete: {missing} is miss"):
+        client.pull("part")
+    weights = [digest_of(content) for name, content in files.items() if not name.endswith("json")]
+    assert not any(request.path.endswith(tuple(weights)) for request in loopback.log)
+    assert client.list() == ()
+
+
+def test_weights_in_an_archive_are_complete_or_get_no_name(
+    client: Client, loopback: Registry
+) -> None:
+    packed = tar({"m-00001-of-00002.gguf": tiny_llama()})
+    loopback.content.add("library/part", "latest", pack_of("weight.v1.tar", {"m.tar": packed}))
+    with pytest.raises(ModelError, match=r"m-00002-of-00002.gguf is missing"):
+        client.pull("part")
+    assert client.list() == ()
+    both = tar({f"m-0000{n}-of-00002.gguf": tiny_llama() + bytes(n) for n in (1, 2)})
+    loopback.content.add("library/whole", "latest", pack_of("weight.v1.tar", {"m.tar": both}))
+    assert len(client.pull("whole").model.shards) == 2
 
 
 def test_a_withdrawn_artifact_manifest_is_pulled(client: Client, loopback: Registry) -> None:

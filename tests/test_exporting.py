@@ -159,6 +159,19 @@ def test_adapters_and_projectors_are_in_the_modelfile(client: Client, tmp_path: 
     ]
 
 
+def test_weights_that_are_not_complete_are_not_exported(client: Client, tmp_path: Path) -> None:
+    put_named(client, {"m-00001-of-00002.gguf": tiny_llama(), "LICENSE": b"free"})
+    with pytest.raises(ModelError, match=r"tiny:latest: .* m-00002-of-00002.gguf is missing"):
+        client.export("tiny", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_of_two_models_the_whole_one_is_exported(client: Client, tmp_path: Path) -> None:
+    put_named(client, {"m-00001-of-00002.gguf": tiny_llama(), "n.gguf": tiny_llama() + b"n"})
+    client.export("tiny#n", tmp_path / "out")
+    assert set(tree(tmp_path / "out")) == {"n.gguf"}
+
+
 def test_files_can_be_edited_and_the_store_stays(client: Client, tmp_path: Path) -> None:
     put(client, "tiny", build.LAYOUTS["ollama"]())
     for way, names in ((Way.COPY, OLLAMA_FILES), (Way.LINK, OLLAMA_FILES - {"model.gguf"})):

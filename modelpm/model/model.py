@@ -93,6 +93,18 @@ class Model:
                 )
         return found.parts
 
+    def check_complete(self, name: str) -> None:
+        """Raise ModelError, which names what `name` misses, unless every set of weights is whole.
+
+        As for `shards`, where there are GGUFs only they count. Raises as `weight_sets`.
+        """
+        ggufs = [each for each in self.weight_sets if each.name.lower().endswith(".gguf")]
+        for each in ggufs or self.weight_sets:
+            try:
+                each.check()
+            except ModelError as error:
+                raise ModelError(f"{name}: {error}") from None
+
     @cached_property
     def weight_sets(self) -> tuple[WeightSet, ...]:
         """The models in this artifact, by name: each a file of weights or a set of shards.

@@ -77,6 +77,15 @@ def chosen(sets: Sequence[WeightSet], choice: str) -> WeightSet:
     raise ModelError(f"{choice[:100]!r} {what} the models in this artifact: {listed(sets)}")
 
 
+def one_of(parts: Sequence[Part], choice: str) -> Part | None:
+    """The file that a choice is the name of, as for `chosen`; None for any other choice."""
+    for key in _KEYS:
+        fits = [part for part in parts if key(part.name) == key(choice)]
+        if len(fits) == 1:
+            return fits[0]
+    return None
+
+
 def listed(sets: Iterable[WeightSet]) -> str:
     """The names of sets, for a message."""
     return ", ".join(each.name for each in sets)[:_MAX_TOLD]

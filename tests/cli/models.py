@@ -44,6 +44,17 @@ class Maker:
             },
         )
 
+    def pack(self, name: str, files: Mapping[str, bytes]) -> Descriptor:
+        """Install a ModelPack of these files of weights."""
+        kind = "application/vnd.cncf.model."
+        layers = [
+            self._put(content, f"{kind}weight.v1.raw")
+            | {"annotations": {"org.cncf.model.filepath": path}}
+            for path, content in files.items()
+        ]
+        config = self._put(b"{}", f"{kind}config.v1+json")
+        return self.manifest(name, {"config": config, "layers": layers})
+
     def manifest(self, name: str, members: Mapping[str, object]) -> Descriptor:
         """Install a manifest that has these members."""
         raw = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, **members}).encode()

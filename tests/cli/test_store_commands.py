@@ -87,6 +87,21 @@ def test_path_is_the_weights_verified(cli: Cli, maker: Maker) -> None:
     assert cli("path", "none").code == 3
 
 
+def test_path_of_a_set_needs_the_name_of_a_file(cli: Cli, maker: Maker) -> None:
+    contents = {f"m-0000{number}-of-00002.gguf": b"GGUF %d" % number for number in (1, 2)}
+    maker.pack("tiny", contents)
+    for name in ("tiny", "tiny#m", "tiny#m.gguf"):
+        refused = cli("path", name)
+        assert (refused.code, refused.output) == (9, "")
+        assert "the weights are 2 files" in refused.errors
+        assert "modelpm export tiny:latest DIR" in refused.errors
+    for name, content in contents.items():
+        for choice in (name, name.upper(), name.removesuffix(".gguf")):
+            path = cli("path", f"tiny#{choice}").output.removesuffix("\n")
+            assert Path(path).read_bytes() == content
+    assert cli("path", "tiny#m-00003-of-00003.gguf").code == 9
+
+
 def test_path_refuses_what_was_changed(cli: Cli, maker: Maker) -> None:
     maker.put("tiny", b"GGUF not really")
     path = Path(cli("path", "tiny").output.removesuffix("\n"))

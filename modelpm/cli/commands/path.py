@@ -16,11 +16,12 @@ from modelpm.cli.options import Settings, verb
 def command(settings: Settings, name: str) -> None:
     """Print the path of a model's weights, verified.
 
-    The file is read-only, and stays as long as a name needs it.
+    The file is read-only, and stays as long as a name needs it. Of weights in several files NAME
+    must say which one is meant, as NAME#FILE: `export` writes all of them into a folder.
     """
     with open_client(settings) as client:
         model = client.get(name)
-        path = model.path
+        path = model.file
     if settings.json:
         output.document({"name": model.name, "path": str(path)})
     elif sys.stdout.isatty():
