@@ -67,7 +67,6 @@ class Client(Installation):
         def tag() -> None:
             unpacking.unpack(self.store, chosen, self._observe)
             self._installed(Entry(None, chosen)).model.check_complete(reference.name)
-            self._installed(Entry(None, chosen)).model.check_complete(reference.name)
             if old is None or old.descriptor.digest != chosen.digest:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
             else:

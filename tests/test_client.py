@@ -189,6 +189,41 @@ def test_one_of_several_models_is_chosen(client: Client, loopback: Registry) -> 
     assert [model.short_name for model in client.list()] == ["two:latest"]
 
 
+@pytest.mark.parametrize("is_here", [False, True])
+@pytest.mark.parametrize("writer", ["modelpack-two", "ollama"])
+def test_a_part_that_is_not_there_is_not_pulled(
+    client: Client, loopback: Registry, writer: str, *, is_here: bool
+) -> None:
+    loopback.content.add("library/two", "latest", build.WRITERS[writer].make())
+    if is_here:
+        client.pull("two")
+    with pytest.raises(ModelError) as told:
+        client.pull("two#nope")
+    assert [model.short_name for model in client.list()] == ["two:latest"] * is_here
+    if writer == "modelpack-two":
+        assert "other.gguf" in str(told.value)
+    if is_here:
+        with pytest.raises(ModelError) as same:
+            _ = client.get("two#nope").model
+        assert str(same.value) == str(told.value)
+    else:
+        weights = Descriptor.of(tiny_llama(), "x/y")
+        assert not client.store.exists(weights), "refused before a weight moves"
+
+
+def test_weights_that_are_cut_off_have_no_path(client: Client, loopback: Registry) -> None:
+    whole = safetensors("a", "b")
+    for name, content in (("whole", whole), ("cut", whole[:-1])):
+        config = b"{}"
+        layer = described("application/x-mlmodel", content, annotations={TITLE: "m.safetensors"})
+        artifact = image(described("application/x-config", config), [layer], [config, content])
+        loopback.content.add(f"library/{name}", "latest", artifact)
+        client.pull(name)
+    assert client.get("whole").path.read_bytes() == whole
+    with pytest.raises(ModelError, match=r"m.safetensors is no sound .* the file is cut off"):
+        _ = client.get("cut").path
+
+
 def pack_of(kind: str, files: dict[str, bytes]) -> Artifact:
     """A ModelPack of these files; `kind` ends the media type of each layer."""
     prefix = "application/vnd.cncf.model."
