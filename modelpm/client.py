@@ -21,11 +21,12 @@ from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
 from modelpm.installation import Installation
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
-from modelpm.oci.manifest import Manifest, is_manifest
+from modelpm.oci.manifest import Manifest
 from modelpm.oci.reference import Reference
 from modelpm.offered import Offered
 from modelpm.publishing import Pushed, Removal
 from modelpm.registry.task import looking
+from modelpm.store import origin
 from modelpm.store.gc import Garbage
 from modelpm.store.index import Entry
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from modelpm.creating import Wish
     from modelpm.exporting import Exported
     from modelpm.foreign.found import Found
+    from modelpm.model.model import Model
     from modelpm.model.modelfile import Modelfile
     from modelpm.registry.login import Keeper, Login, Person
     from modelpm.session import Session
@@ -51,7 +53,8 @@ class Client(Installation):
 
         Of an index the one child that is a model for this machine is taken; of `NAME#PART` all
         parts come. What the name pointed at before, and nothing else needs, is deleted. Raises
-        NotFoundError, ContentError, RegistryError, StoreError, and ModelError for what is no model.
+        NotFoundError, ContentError, RegistryError, StoreError, and ModelError for what is no model
+        or has no such part.
         """
         from modelpm import unpacking  # noqa: PLC0415 - lazy: start-up time
 
@@ -61,12 +64,14 @@ class Client(Installation):
         source = self._remotes.source(reference)
         told = source.resolve(reference.target)
         old = self.store.find(reference.name)
-        chosen = self._choose(source, told, old, reference.name)
+        chosen = self._choose(source, told, old, f"{reference.name}#{part}")
         selected_from = None if chosen == told else told.digest
 
         def tag() -> None:
             unpacking.unpack(self.store, chosen, self._observe)
-            self._installed(Entry(None, chosen)).model.check_complete(reference.name)
+            model = self._installed(Entry(None, chosen))
+            model.model.check_complete(reference.name)
+            _require_part(model.model, part)
             if old is None or old.descriptor.digest != chosen.digest:
                 self.store.tag(chosen, reference.name, selected_from=selected_from)
             else:
@@ -74,7 +79,7 @@ class Client(Installation):
 
         unpacking.spare(source, self.store, chosen)
         transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
-        self._note(reference, chosen)
+        origin.note(self.store, reference, chosen)
         if old is not None and old.descriptor.digest != chosen.digest:
             self._observe(Step("pruning"))
             self._collect(old.descriptor)
@@ -323,7 +328,9 @@ class Client(Installation):
         """
         from modelpm.session import Session  # noqa: PLC0415 - lazy: start-up time
 
-        return Session.open(self.get(name), parameters, system)
+        model = self.get(name)
+        with model.naming_damage():
+            return Session.open(model, parameters, system)
 
     def garbage(self, without: Collection[str] = ()) -> Garbage:
         """What `prune` would delete now, or would if these full names were gone.
@@ -354,11 +361,13 @@ class Client(Installation):
         """The manifest of one model: what was told, or the child of an index that fits here."""
         if old is not None and old.selected_from == told.digest:
             return old.descriptor
-        offered = Offered(source, told, name)
+        whole, _, part = name.partition("#")
+        offered = Offered(source, told, whole)
         if not self.store.exists(offered.descriptor):
             model = offered.model  # before a weight moves: is it a model at all, and a whole one?
-            if not any(part.is_archive for part in model.parts):
+            if not any(each.is_archive for each in model.parts):
                 model.check_complete(offered.name)
+                _require_part(model, part)
         return offered.descriptor
 
     def _is_here(self, name: str) -> bool:
@@ -367,12 +376,6 @@ class Client(Installation):
         except NotFoundError:
             return False
         return True
-
-    def _note(self, reference: Reference, root: Descriptor) -> None:
-        """Remember where a model's blobs are, for a push to a sister repository."""
-        for leaf in read_manifest(self.store, root).successors:
-            if not is_manifest(leaf):
-                self.store.notes.saw(reference.registry, reference.repository, leaf.digest)
 
     def _destination(self, text: str, name: str) -> Reference:
         """Where a model is to go: with neither tag nor digest it keeps those of its name."""
@@ -392,6 +395,12 @@ class Client(Installation):
             garbage = self.store.garbage()
             if garbage:
                 self.store.sweep(garbage.only(self.store.reach(root)))
+
+
+def _require_part(model: "Model", part: str) -> None:
+    """Raise ModelError, which tells the names, where a part is asked for that is not there."""
+    if part:
+        model.choosing(part)
 
 
 def _has_end(name: str) -> bool:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelpm.content import all_successors, read_manifest, walk
-from modelpm.errors import ModelError, StoreError
+from modelpm.errors import DigestMismatchError, ModelError, NotFoundError, StoreError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
+from modelpm.store import origin
 from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 
@@ -59,14 +60,16 @@ class Installed:
     @cached_property
     def manifest(self) -> Manifest:
         """The manifest, verified. Raises ContentError or StoreError."""
-        return read_manifest(self._store, self._entry.descriptor)
+        with self.naming_damage():
+            return read_manifest(self._store, self._entry.descriptor)
 
     @cached_property
     def model(self) -> "Model":
         """What the layers mean; of several models the chosen one. Raises ModelError for none."""
         from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
 
-        model = Model.read(self.manifest, self._store, self._store.unpacked)
+        with self.naming_damage():
+            model = Model.read(self.manifest, self._store, self._store.unpacked)
         return model.choosing(self.part) if self.part else model
 
     @property
@@ -78,12 +81,27 @@ class Installed:
     def held(self) -> Iterator[None]:
         """Keep its files from being collected while they are used, whatever becomes of the name."""
         held = [self.descriptor]
-        for _, manifest in walk(self._store, self.descriptor, all_successors):
-            held += manifest.successors
+        with self.naming_damage():
+            for _, manifest in walk(self._store, self.descriptor, all_successors):
+                held += manifest.successors
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(StoreError):  # a store that may only be read is used as it is
                 stack.enter_context(self._store.hold(held))
             yield
+
+    @contextlib.contextmanager
+    def naming_damage(self) -> Iterator[None]:
+        """Have wrong or missing bytes told with the model's name, and with what brings them back.
+
+        For who reads content of it; `manifest`, `model` and `path` do it themselves.
+        """
+        try:
+            yield
+        except (DigestMismatchError, NotFoundError) as error:
+            if error.__cause__ is not None:  # it is told already
+                raise
+            told = origin.damaged(self._store, self.name, self.short_name, self.descriptor, error)
+            raise told from error
 
     @property
     def path(self) -> Path:
@@ -93,10 +111,12 @@ class Installed:
         """
         from modelpm.model import safetensors  # noqa: PLC0415 - lazy: start-up time
 
-        first = self._store.path(self.model.weights.descriptor)
-        for shard in self.model.shards:
-            if shard.name.endswith(".safetensors"):
-                safetensors.check(self._store.path(shard.descriptor), shard.name)
+        weights, shards = self.model.weights, self.model.shards
+        with self.naming_damage():
+            first = self._store.path(weights.descriptor)
+            for shard in shards:
+                if shard.name.endswith(".safetensors"):
+                    safetensors.check(self._store.path(shard.descriptor), shard.name)
         return first
 
     @property
@@ -118,4 +138,5 @@ class Installed:
                 f" folder (try: modelpm export {self.short_name} DIR; one of them is"
                 f" {self.short_name}#{shards[0].name})"
             )
-        return self._store.path(shard.descriptor)
+        with self.naming_damage():
+            return self._store.path(shard.descriptor)

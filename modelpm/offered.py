@@ -1,10 +1,12 @@
 """A model at a registry, described from its manifest and small parts: no weight is fetched."""
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from modelpm.content import MAX_NESTING, Source, read_manifest
-from modelpm.errors import NotFoundError
+from modelpm.errors import DigestMismatchError, NotFoundError
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest
 
@@ -50,6 +52,14 @@ class Offered:
         from modelpm.model.model import Model  # noqa: PLC0415 - lazy: start-up time
 
         return Model.read(self.manifest, self._source)
+
+    @contextlib.contextmanager
+    def naming_damage(self) -> Iterator[None]:
+        """Have wrong bytes told with the model's name, for who reads more of it than `model`."""
+        try:
+            yield
+        except DigestMismatchError as error:
+            raise DigestMismatchError(f"reading {self.name}: {error}") from error
 
     @property
     def parts(self) -> "tuple[Part, ...]":

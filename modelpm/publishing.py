@@ -13,9 +13,9 @@ from typing import Protocol
 from modelpm import transfer
 from modelpm.content import Observer, Source, Step, Target, all_successors, read_manifest, walk
 from modelpm.errors import (
+    ContentError,
     DigestMismatchError,
     InvalidReferenceError,
-    ModelPMError,
     NotFoundError,
     RegistryError,
 )
@@ -23,6 +23,7 @@ from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
+from modelpm.store import origin
 from modelpm.store.layout import Store
 
 MAX_REFERRERS = 1_000
@@ -119,6 +120,7 @@ def push(
         except (DigestMismatchError, NotFoundError) as error:
             _require_whole(store, model, hashing=isinstance(error, DigestMismatchError))
             raise
+    origin.note(store, reference, root)
     observe(Step("done", reference.name))
     return Pushed(reference, root.digest, size, copied.moved, copied.present, copied.given)
 
@@ -242,7 +244,7 @@ def _whole_graph(store: Store, model: Installed) -> list[tuple[Descriptor, Manif
     try:
         return list(walk(store, model.descriptor, all_successors))
     except (DigestMismatchError, NotFoundError) as error:
-        raise _damaged(model, error) from error
+        raise _damaged(model, store, error) from error
 
 
 def _require_whole(store: Store, model: Installed, *, hashing: bool = False) -> None:
@@ -254,14 +256,12 @@ def _require_whole(store: Store, model: Installed, *, hashing: bool = False) -> 
             elif not store.exists(leaf):
                 raise DigestMismatchError(f"{leaf.digest} is missing or is not what it was")
         except (DigestMismatchError, NotFoundError) as error:
-            raise _damaged(model, error) from error
+            raise _damaged(model, store, error) from error
 
 
-def _damaged(model: Installed, error: ModelPMError) -> DigestMismatchError:
-    name = model.short_name
-    return DigestMismatchError(
-        f"pushing {name}: the store's copy is damaged: {error} (try: modelpm pull {name})"
-    )
+def _damaged(model: Installed, store: Store, error: ContentError) -> DigestMismatchError:
+    told = origin.damaged(store, model.name, model.short_name, model.descriptor, error)
+    return DigestMismatchError(f"pushing {told}")
 
 
 def _leaves(graph: Iterable[tuple[Descriptor, Manifest]]) -> list[Descriptor]:

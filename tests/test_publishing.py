@@ -20,6 +20,7 @@ from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
 from modelpm.publishing import Pushed, Removal
+from modelpm.store import origin
 from modelpm.store.index import Entry
 from modelpm.store.layout import Store
 from tests.memory import Memory
@@ -159,6 +160,7 @@ def test_what_is_damaged_here_gets_no_tag_there(damaged: str, tmp_path: Path) ->
     memory, target = Memory(), Remote()
     root = memory.image(b"one" * 1000, b"two")
     store, model = install(tmp_path, memory, root)
+    origin.note(store, Reference.parse(HERE), root)  # it was pulled
     layer = Digest.of(b"one" * 1000)
     if damaged == "missing layer":
         (store.root / "blobs" / "sha256" / layer.hex).unlink()
@@ -176,6 +178,16 @@ def test_what_is_damaged_here_gets_no_tag_there(damaged: str, tmp_path: Path) ->
         assert target.pushed == []
     desc = Descriptor("application/x-y", layer, 3000)
     assert store.exists(desc) == (damaged == "manifest"), "the next pull must bring it anew"
+
+
+def test_what_was_made_here_and_is_damaged_cannot_be_pulled(tmp_path: Path) -> None:
+    memory, target = Memory(), Remote()
+    root = memory.image(b"one" * 1000, b"two")
+    store, model = install(tmp_path, memory, root)
+    damage(store, Digest.of(b"one" * 1000), b"x")
+    with pytest.raises(DigestMismatchError, match=r"create or import it again") as caught:
+        publishing.push(model, store, target, THERE, ignore)
+    assert "modelpm pull" not in str(caught.value)
 
 
 def test_bytes_that_only_the_registry_finds_wrong_are_its_own_fault(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A flaw in one place leaves the others readable: it is told instead of what it hi
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -66,6 +67,10 @@ class Described(Protocol):
     @property
     def path(self) -> Path | None:
         """The weights' file; None where it is not on this machine."""
+        ...
+
+    def naming_damage(self) -> AbstractContextManager[None]:
+        """Have wrong bytes told with the model's name."""
         ...
 
 
@@ -203,7 +208,8 @@ class Description:
 
     def _try(self, read: Callable[[], _Read], otherwise: _Else) -> _Read | _Else:
         try:
-            return read()
+            with self.model.naming_damage():
+                return read()
         except ModelPMError as error:
             self.flaws.append(str(error))
             return otherwise

@@ -146,10 +146,15 @@ def test_texts_that_cannot_be_read_are_flaws(cli: Cli, maker: Maker) -> None:
 
 def test_a_missing_blob_is_a_flaw(cli: Cli, maker: Maker, home: Path) -> None:
     maker.put("tiny", system="brief")
-    Path(cli("path", "tiny").output.strip()).unlink()
+    weights = Path(cli("path", "tiny").output.strip())
+    weights.unlink()
     result = cli("show", "tiny")
     assert result.code == 0
-    assert result.errors.startswith("Flaw: the store has no blob")
+    assert result.errors == (
+        "Flaw: tiny:latest: the store's copy is damaged in application/vnd.ollama.image.model:"
+        f" the store has no blob sha256:{weights.name}"
+        " (it was made here, as far as is known: create or import it again)\n"
+    )
     told = cli("show", "tiny", "--json").json
     assert told["path"] is None
     assert told["system"] == "brief"

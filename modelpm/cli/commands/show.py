@@ -63,7 +63,8 @@ def _client(settings: Settings, *, remote: bool) -> Iterator[Client]:
 
 
 def _show_part(settings: Settings, model: Described, part: str) -> None:
-    text: str = getattr(Description(model), part)()
+    with model.naming_damage():
+        text: str = getattr(Description(model), part)()
     if settings.json:
         output.document({part: text or None})
     elif text and part == "parameters":
