@@ -2,11 +2,13 @@
 
 A tag is resolved by the first mirror that knows it, as containerd and podman do it; what a digest
 names may come from anybody, for its bytes prove it. A mirror that fails costs a moment, never the
-pull: the registry itself is asked in the end.
+pull: the registry itself is asked in the end. One that has not a manifest may have blobs of it, as
+caches have; how many of them are asked for in vain is bounded.
 """
 
 import io
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,18 +17,23 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
 
 from modelpm.content import Sink, read
-from modelpm.errors import AuthenticationError, ContentError, RegistryError
+from modelpm.errors import AuthenticationError, ContentError, NotFoundError, RegistryError
 from modelpm.oci.descriptor import Descriptor, Digest
-from modelpm.oci.manifest import MAX_BYTES
+from modelpm.oci.manifest import MAX_BYTES, is_manifest
 from modelpm.registry.client import RegistryClient
 from modelpm.registry.credentials import Anonymous, CredentialSource
+from modelpm.registry.gaps import Gaps
 from modelpm.registry.hosts import Hosts, Mirror
 from modelpm.registry.limits import Limits
 from modelpm.registry.repository import Repository
+from modelpm.registry.task import Task
 
 REST = 60.0
 """Seconds for which a mirror that could not be reached is left alone."""
+MISSES = 3
+"""Blobs that a mirror without the manifest may lack before it is asked for no other one."""
 
+_NO_REPOSITORY = "NAME_UNKNOWN"
 _FAILURES = (ContentError, RegistryError)
 _LOG = logging.getLogger("modelpm.registry")
 _Answer = TypeVar("_Answer")
@@ -75,6 +82,7 @@ class MirrorClient(RegistryClient):
         )
         self._mirrored = urlencode({"ns": mirrored})
         self._rests_until = 0.0
+        self.gaps = Gaps(self.clock)
 
     @property
     def rests(self) -> bool:
@@ -91,6 +99,14 @@ class MirrorClient(RegistryClient):
         told = url if self._mirrored in url else f"{url}{mark}{self._mirrored}"
         return super().do_request(told, *arguments, **options)
 
+    def check(self, response: Any, task: Task | None = None) -> None:
+        """As for any registry; that it has not a repository is kept in mind."""
+        is_missing = response.status_code == HTTPStatus.NOT_FOUND and self.is_home(response)
+        if is_missing and self.auth.read_refusal(response.content).code == _NO_REPOSITORY:
+            asked = response.history[0] if response.history else response
+            self.gaps.note(Task.of(self.host, "GET", asked.url).scope.repository)
+        super().check(response, task)
+
 
 class _Place:
     """One mirror's copy of the repository, and what it gave once and is not asked for again."""
@@ -99,6 +115,45 @@ class _Place:
         self.client = client
         self.repository = repository
         self.spent: set[Digest] = set()
+        self._probing = threading.Lock()
+        self._gave = False
+        self._is_doubted = False
+        self._misses = 0
+
+    def lacks(self, reference: str) -> bool:
+        """Whether it has said that it has not this tag or digest, or nothing of the repository."""
+        return self.client.gaps.has(self.repository.name, reference)
+
+    def gave(self) -> None:
+        """Take note that it has something of the repository."""
+        self._gave = True
+
+    def failed(self, error: Exception, reference: str, *, as_manifest: bool = False) -> None:
+        """Take note that it did not do, and for what."""
+        _leave(self, error)
+        if isinstance(error, NotFoundError):
+            self.client.gaps.note(self.repository.name, reference)
+            self._is_doubted |= as_manifest
+
+    def offers(self, desc: Descriptor) -> bool:
+        """Whether a blob is to be asked for: where the manifest was not, it is looked for first.
+
+        One blob after the other, so that the word on the first ones holds for all.
+        """
+        with self._probing:
+            if self._gave or not self._is_doubted:
+                return True
+            if self.lacks(str(desc.digest)):
+                return False
+            try:
+                self._gave = self.repository.exists(desc)
+            except _FAILURES:
+                return True  # what is wrong there will show when it is asked for the content
+            if not self._gave:
+                self._misses += 1
+                whole = self._misses >= MISSES
+                self.client.gaps.note(self.repository.name, "" if whole else str(desc.digest))
+            return self._gave
 
 
 class Mirrored:
@@ -115,7 +170,7 @@ class Mirrored:
 
     def resolve(self, reference: str) -> Descriptor:
         """What a tag or a digest points at."""
-        return self._ask(lambda repository: repository.resolve(reference))
+        return self._ask(lambda repository: repository.resolve(reference), reference, None)
 
     def fetch(self, desc: Descriptor, offset: int = 0) -> AbstractContextManager[BinaryIO]:
         """Open content.
@@ -131,7 +186,7 @@ class Mirrored:
                 return repository.fetch(desc, offset)
             return io.BytesIO(read(repository, desc)[offset:])
 
-        return self._ask(ask)
+        return self._ask(ask, str(desc.digest), None if is_manifest(desc) else desc)
 
     def download(self, desc: Descriptor, sink: Sink) -> None:
         """Bring a blob. UNVERIFIED.
@@ -140,14 +195,17 @@ class Mirrored:
         began another one goes on with.
         """
         for place in self._awake():
-            if desc.digest in place.spent:
+            if desc.digest in place.spent or place.lacks(str(desc.digest)):
                 continue
             place.spent.add(desc.digest)
+            if not place.offers(desc):
+                continue
             try:
                 place.repository.download(desc, sink)
             except _FAILURES as error:
-                _leave(place, error)
+                place.failed(error, str(desc.digest))
             else:
+                place.gave()
                 return
         self._repository.download(desc, sink)
 
@@ -166,12 +224,20 @@ class Mirrored:
                     _leave(place, other)
             raise error from None
 
-    def _ask(self, ask: Callable[[Repository], _Answer]) -> _Answer:
+    def _ask(
+        self, ask: Callable[[Repository], _Answer], reference: str, blob: Descriptor | None
+    ) -> _Answer:
+        """The first answer to what is asked for a manifest, or for this blob."""
         for place in self._awake():
+            if place.lacks(reference) or (blob is not None and not place.offers(blob)):
+                continue
             try:
-                return ask(place.repository)
+                answer = ask(place.repository)
             except _FAILURES as error:
-                _leave(place, error)
+                place.failed(error, reference, as_manifest=blob is None)
+            else:
+                place.gave()
+                return answer
         return ask(self._repository)
 
     def _awake(self) -> Iterable[_Place]:

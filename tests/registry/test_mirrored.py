@@ -5,6 +5,7 @@ Through a client's pull, for the store's second attempt is part of what is promi
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,7 +23,7 @@ from modelpm.errors import ModelPMError, NotFoundError, RegistryError
 from modelpm.oci.reference import Reference
 from modelpm.registry.hosts import Hosts, HostSettings, Mirror
 from modelpm.registry.limits import Limits
-from modelpm.registry.mirrored import REST, MirrorClient, Mirrored, patience
+from modelpm.registry.mirrored import MISSES, REST, MirrorClient, Mirrored, patience
 from modelpm.registry.repository import Repository
 from modelpm.remotes import Remotes
 from tests.registry.conftest import NAME, QUICK, Always, Bench
@@ -148,6 +149,61 @@ def test_a_mirror_that_lets_nobody_in_costs_a_moment(company: Company) -> None:
             waiting.connect_ex(silent.getsockname())
         company.pull(f"http://127.0.0.1:{silent.getsockname()[1]}")
     assert company.registry.log
+
+
+def several(count: int = 6) -> Artifact:
+    """A model of some layers, the first of which is the weights."""
+    config = b'{"model_format": "gguf"}'
+    others = [f"license {number}".encode() for number in range(count)]
+    layers = [described(KIND, GGUF)]
+    layers += [described("application/vnd.ollama.image.license", text) for text in others]
+    blobs = [GGUF, config, *others]
+    return image(described(f"{KIND}.config", config), layers, blobs)
+
+
+def test_a_mirror_without_the_repository_is_asked_once(bench: Bench, tmp_path: Path) -> None:
+    registry, mirror = bench.registry(), bench.registry()
+    for tag in ("v1", "v2"):
+        registry.add(NAME, tag, several())
+    hosts = Hosts(own={registry.host: HostSettings(mirrors=(mirror.url,))})
+    with Client(tmp_path, hosts=hosts, limits=LIMITS) as client:
+        for tag in ("v1", "v2"):
+            client.pull(f"{registry.host}/{NAME}:{tag}")
+    assert len(mirror.log) == 1
+
+
+def test_a_mirror_without_the_manifest_is_asked_for_few_blobs(company: Company) -> None:
+    mirror = company.bench.registry([{"status": 404}])
+    company.registry.add(NAME, "latest", several())
+    company.pull(mirror.url)
+    asked = Counter(request.path for request in mirror.log)
+    assert set(asked.values()) == {1}
+    assert len(mirror.requests(path="/manifests/")) == 2  # by its tag, by its digest
+    assert len(mirror.requests(path="/blobs/")) == MISSES
+
+
+def test_a_mirror_without_the_manifest_may_have_blobs(company: Company) -> None:
+    company.registry.add(NAME, "latest", several())
+    mirror = company.mirror([MANIFESTS | {"status": 404}])
+    mirror.add(NAME, "other", several())
+    company.pull(mirror.url)
+    assert company.registry.requests(path="/blobs/") == ()
+    assert len(mirror.requests(method="HEAD")) == 1
+
+
+def test_a_mirror_with_the_weights_alone_is_used(company: Company) -> None:
+    mirror = company.bench.registry([MANIFESTS | {"status": 404}])
+    mirror.add_artifact(NAME, "other", [(KIND, GGUF)])
+    company.pull(mirror.url)
+    assert company.registry.requests(path=f"/blobs/{LAYER}") == ()
+
+
+def test_a_mirror_that_cannot_be_asked_whether_is_asked_for_it(company: Company) -> None:
+    mirror = company.mirror(
+        [MANIFESTS | {"status": 404}, {"path": "/blobs/", "method": "HEAD", "status": 405}]
+    )
+    company.pull(mirror.url)
+    assert company.registry.requests(path="/blobs/") == ()
 
 
 def test_mirrors_are_asked_in_their_order(company: Company) -> None:
