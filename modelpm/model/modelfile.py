@@ -73,21 +73,27 @@ class Modelfile:
 
     @property
     def parameters(self) -> dict[str, object]:
-        """The parameters in their types and ranges; `stop` gathers all its strings.
+        """The parameters in their types; `stop` gathers all its strings.
 
-        Raises ModelError for a value of the wrong type. Deprecated names are left out.
+        Raises ModelError for a value of the wrong type or out of range. What is `idle` is left out.
         """
         found: dict[str, object] = {}
         stops: list[str] = []
         for command in self.commands:
-            if command.instruction != PARAMETER or command.key in parameters.DEPRECATED:
+            if command.instruction != PARAMETER or _is_idle(command):
                 continue
-            if command.key == parameters.STOP:
-                stops.append(command.value)
+            with located(command):
+                value = parameters.parsed(command.key, command.value)
+            if isinstance(value, tuple):
+                stops += value
             else:
-                with located(command):
-                    found[command.key] = parameters.parsed(command.key, command.value)
+                found[command.key] = value
         return parameters.checked({**found, parameters.STOP: stops} if stops else found)
+
+    @property
+    def idle(self) -> tuple[Command, ...]:
+        """The parameters that change nothing: deprecated ones, and stop strings that are empty."""
+        return tuple(c for c in self.commands if c.instruction == PARAMETER and _is_idle(c))
 
 
 def parse(content: str | bytes) -> Modelfile:
@@ -127,6 +133,12 @@ def describe(model: Model, source: str) -> Modelfile:
     if all(map(_is_writable, turns)):
         commands += turns
     return Modelfile((Command("FROM", source), *filter(_is_writable, commands)))
+
+
+def _is_idle(command: Command) -> bool:
+    return command.key in parameters.DEPRECATED or (
+        command.key == parameters.STOP and not command.value
+    )
 
 
 def _is_writable(command: Command) -> bool:

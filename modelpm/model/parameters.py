@@ -1,10 +1,12 @@
 """The parameters that a model may carry: their names, types and ranges.
 
-Source: Ollama's options (api/types.go). A number outside its range is moved to the nearest end; a
-value of the wrong type is an error; a name that is unknown here is kept and means nothing.
+Source: Ollama's options (api/types.go). A number outside its range is an error where a person
+wrote it; that of a model that is there already is moved to the nearest end. A value of the wrong
+type is an error; a name that is unknown here is kept and means nothing.
 """
 
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +51,11 @@ RULES: Mapping[str, Rule] = {
     "presence_penalty": Rule(float, -100, 100),
     "frequency_penalty": Rule(float, -100, 100),
 }
+_NUMBERS = {
+    int: re.compile(r"[+-]?[0-9]{1,100}"),
+    float: re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"),
+}
+"""How a number is written: as for Go's ParseInt and ParseFloat, in decimal and finite."""
 _TRUE, _FALSE = frozenset({"true", "t", "1"}), frozenset({"false", "f", "0"})
 STOP = "stop"
 DEPRECATED = frozenset(
@@ -71,7 +78,7 @@ def checked(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def parsed(name: str, text: str) -> Parameter:
-    """The value that a person wrote for a known parameter. Raises ModelError.
+    """The value that a person wrote for a known parameter. Raises ModelError, also out of range.
 
     A stop string comes alone, in a tuple of one. What is no whole number has the precision that
     Ollama gives it, which is single, so that the same text becomes the same bytes.
@@ -83,15 +90,15 @@ def parsed(name: str, text: str) -> Parameter:
         if text.lower() not in _TRUE | _FALSE:
             raise ModelError(f"the parameter {name} is true or false, not {text[:100]!r}")
         return text.lower() in _TRUE
-    kind = "a whole number" if rule.type is int else "a number"
-    try:
-        value = float(text)
-        if rule.type is int and value % 1 > 0:  # infinity has no rest: it is moved into the range
-            raise ValueError
-        number = _number(name, rule, value)
-        return single(number) if isinstance(number, float) else number
-    except (ValueError, OverflowError):
-        raise ModelError(f"the parameter {name} is {kind}, not {text[:100]!r}") from None
+    if not _NUMBERS[rule.type].fullmatch(text):
+        kind = "a whole number" if rule.type is int else "a number"
+        raise ModelError(f"the parameter {name} is {kind}, not {text[:100]!r}")
+    value = rule.type(text)
+    if not rule.low <= value <= rule.high:
+        raise ModelError(
+            f"the parameter {name} is a number from {rule.low} to {rule.high}, not {text[:100]!r}"
+        )
+    return single(value) if isinstance(value, float) else value
 
 
 def _checked(name: str, value: object) -> object:

@@ -114,7 +114,7 @@ def test_encodings_with_their_marks(encoding: str) -> None:
 def test_the_values_by_instruction() -> None:
     modelfile = parse(
         "FROM a\nFROM b\nSYSTEM one\nSYSTEM two\nLICENSE x\nLICENSE y\n"
-        "PARAMETER stop A\nPARAMETER num_ctx 99999999\nPARAMETER stop B\n"
+        "PARAMETER stop A\nPARAMETER num_ctx 16777216\nPARAMETER stop B\nPARAMETER stop ""\n"
         "PARAMETER use_mmap false\nPARAMETER temperature 0.5\nPARAMETER mirostat 1\n"
         "MESSAGE user hi\nMESSAGE assistant yes?"
     )
@@ -129,15 +129,21 @@ def test_the_values_by_instruction() -> None:
         "temperature": 0.5,
         "stop": ("A", "B"),
     }
+    assert [(command.key, command.line) for command in modelfile.idle] == [
+        ("stop", 10),
+        ("mirostat", 13),
+    ]
     assert parse("FROM a").parameters == {}
+    assert parse("FROM a").idle == ()
 
 
 @pytest.mark.parametrize(
     "line",
-    ["num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x", "top_k 0.9", "num_ctx 4096.5"],
+    ["num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x", "top_k 0.9", "num_ctx 4096.5"]
+    + ["temperature 500", "num_ctx 99999999999999999999", "temperature 1_0", "top_p inf"],
 )
 def test_a_parameter_of_the_wrong_type_is_an_error(line: str) -> None:
-    with pytest.raises(ModelError, match=f"parameter {line.split(maxsplit=1)[0]} is"):
+    with pytest.raises(ModelError, match=f"line 2: the parameter {line.split(maxsplit=1)[0]} is"):
         _ = parse(f"FROM a\nPARAMETER {line}").parameters
 
 

@@ -1,4 +1,4 @@
-"""Parameters: types are checked, numbers are moved into their range."""
+"""Parameters: types are checked, numbers are in their range."""
 
 import math
 
@@ -6,6 +6,8 @@ import pytest
 
 from modelpm.errors import ModelError
 from modelpm.model.parameters import RULES, checked, known, parsed
+
+_NO_NUMBERS = ("inf", "-inf", "nan", "1_0", "", " ", "0x10", "\u0661", "1e", ".", "1 2", "ten", "--1")
 
 
 @pytest.mark.parametrize(
@@ -64,8 +66,11 @@ def test_a_wrong_type_is_an_error(name: str, value: object, sentence: str) -> No
     ("name", "text", "value"),
     [
         ("num_ctx", "2048", 2048),
-        ("num_ctx", "1e3", 1000),
-        ("num_ctx", "inf", 2**24),
+        ("num_ctx", "16777216", 2**24),
+        ("num_predict", "-2", -2),
+        ("top_k", "+7", 7),
+        ("temperature", "1e1", 10.0),
+        ("temperature", "100.", 100.0),
         ("top_p", ".5", 0.5),
         ("use_mmap", "TRUE", True),
         ("use_mmap", "0", False),
@@ -74,6 +79,27 @@ def test_a_wrong_type_is_an_error(name: str, value: object, sentence: str) -> No
 )
 def test_a_parameter_is_read_from_text(name: str, text: str, value: object) -> None:
     assert parsed(name, text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        *(("temperature", text, "a number from 0 to 100") for text in ("500", "-3", "1e400")),
+        *(("temperature", text, "temperature is a number, not") for text in _NO_NUMBERS),
+        *(("num_ctx", text, "num_ctx is a whole number") for text in (*_NO_NUMBERS, "1e3", "4.0")),
+        ("num_ctx", "9" * 20, "num_ctx is a number from 1 to 16777216"),
+        ("num_ctx", "9" * 5000, "num_ctx is a whole number"),
+        ("num_predict", "-3", "num_predict is a number from -2 to"),
+        ("seed", "4294967296", "seed is a number from -1 to 4294967295"),
+        ("use_mmap", "yes", "use_mmap is true or false"),
+        ("stop", "a" * 1001, "more than 1000 characters"),
+    ],
+)
+def test_what_a_person_wrote_is_not_changed_in_silence(name: str, text: str, sentence: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parsed(name, text)
+    assert sentence in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_every_name_of_the_table_is_known() -> None:
