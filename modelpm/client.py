@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 from modelpm import publishing, transfer
 from modelpm.content import Source, Step, read_manifest
-from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
+from modelpm.errors import InvalidReferenceError
 from modelpm.installation import Installation
 from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.manifest import Manifest
 from modelpm.oci.reference import Reference
-from modelpm.offered import Offered
+from modelpm.offered import Offered, naming_damage
 from modelpm.publishing import Pushed, Removal
 from modelpm.registry.task import looking
 from modelpm.store import origin
@@ -78,7 +78,8 @@ class Client(Installation):
                 self.store.settle()  # some of it may have been damaged, or gone
 
         unpacking.spare(source, self.store, chosen)
-        transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
+        with naming_damage("pulling", reference.name):
+            transfer.copy(source, self.store, chosen, tag=tag, observe=self._observe)
         origin.note(self.store, reference, chosen)
         if old is not None and old.descriptor.digest != chosen.digest:
             self._observe(Step("pruning"))
@@ -370,13 +371,6 @@ class Client(Installation):
                 _require_part(model, part)
         return offered.descriptor
 
-    def _is_here(self, name: str) -> bool:
-        try:
-            self.get(name)
-        except NotFoundError:
-            return False
-        return True
-
     def _destination(self, text: str, name: str) -> Reference:
         """Where a model is to go: with neither tag nor digest it keeps those of its name."""
         told = self.reference(text)
@@ -384,17 +378,6 @@ class Client(Installation):
             return told
         kept = self.reference(name)
         return Reference(told.registry, told.repository, kept.tag, kept.digest)
-
-    def _collect(self, root: Descriptor) -> None:
-        """Delete what only `root` needed.
-
-        A store in which something cannot be read keeps everything: `prune` will say so, while
-        what was asked for here is done.
-        """
-        with contextlib.suppress(StoreError):
-            garbage = self.store.garbage()
-            if garbage:
-                self.store.sweep(garbage.only(self.store.reach(root)))
 
 
 def _require_part(model: "Model", part: str) -> None:

@@ -1,11 +1,13 @@
 """What a client stands on: one store with its names, and the registries that it is used with."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from modelpm.content import Observer, ignore
-from modelpm.errors import InvalidReferenceError, NotFoundError
+from modelpm.errors import InvalidReferenceError, NotFoundError, StoreError
 from modelpm.installed import Installed
+from modelpm.oci.descriptor import Descriptor
 from modelpm.oci.reference import DEFAULT_REGISTRY, Reference
 from modelpm.registry.hosts import Hosts
 from modelpm.remotes import Remotes
@@ -76,8 +78,26 @@ class Installation:
             raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
         return entry
 
+    def _is_here(self, name: str) -> bool:
+        try:
+            self.get(name)
+        except NotFoundError:
+            return False
+        return True
+
     def _installed(self, entry: Entry, part: str = "") -> Installed:
         return Installed(self.store, entry, self._short(entry.name or ""), part)
+
+    def _collect(self, root: Descriptor) -> None:
+        """Delete what only `root` needed.
+
+        A store in which something cannot be read keeps everything: `prune` will say so, while
+        what was asked for here is done.
+        """
+        with contextlib.suppress(StoreError):
+            garbage = self.store.garbage()
+            if garbage:
+                self.store.sweep(garbage.only(self.store.reach(root)))
 
     def _short(self, name: str) -> str:
         """The short form of a listed name; a name that another program chose stays as it is."""

@@ -56,15 +56,26 @@ class Offered:
     @contextlib.contextmanager
     def naming_damage(self) -> Iterator[None]:
         """Have wrong bytes told with the model's name, for who reads more of it than `model`."""
-        try:
+        with naming_damage("reading", self.name):
             yield
-        except DigestMismatchError as error:
-            raise DigestMismatchError(f"reading {self.name}: {error}") from error
 
     @property
     def parts(self) -> "tuple[Part, ...]":
         """Every layer with its role and name."""
         return self.model.parts
+
+
+@contextlib.contextmanager
+def naming_damage(attempt: str, name: str) -> Iterator[None]:
+    """Have wrong bytes that come from a registry told with the full name of what was read there."""
+    try:
+        yield
+    except DigestMismatchError as error:
+        if error.__cause__ is not None:  # they were the store's, and that is told already
+            raise
+        raise DigestMismatchError(
+            f"{attempt} {name}: damaged at the registry or on the way: {error}"
+        ) from error
 
 
 def _select(source: Source, told: Descriptor) -> tuple[Descriptor, Manifest]:

@@ -23,6 +23,7 @@ from modelpm.installed import Installed
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import Manifest, is_manifest
 from modelpm.oci.reference import Reference
+from modelpm.offered import naming_damage
 from modelpm.store import origin
 from modelpm.store.layout import Store
 
@@ -146,14 +147,15 @@ def mirror(
         )
     manifests: list[Descriptor] = []
     sizes: dict[Digest, int] = {}
-    for desc, manifest in walk(source, root, all_successors):
-        manifests.append(desc)
-        sizes.update((leaf.digest, leaf.size) for leaf in _leaves([(desc, manifest)]))
-    is_there = _is_there(target, goal, root)
-    copied = transfer.copy(source, target, root, observe=observe)
     count = 0
-    if with_referrers:
-        count = _take_along(source, target, manifests, observe)
+    with naming_damage("mirroring", f"{reference.name} to {goal.name}"):
+        for desc, manifest in walk(source, root, all_successors):
+            manifests.append(desc)
+            sizes.update((leaf.digest, leaf.size) for leaf in _leaves([(desc, manifest)]))
+        is_there = _is_there(target, goal, root)
+        copied = transfer.copy(source, target, root, observe=observe)
+        if with_referrers:
+            count = _take_along(source, target, manifests, observe)
     if not is_there:
         _tagging(target, root, goal)()
     observe(Step("done", goal.name))

@@ -1,6 +1,7 @@
 """The verbs, from a registry on loopback into a store and out again."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,12 +19,15 @@ import modelpm
 from modelpm.client import Client
 from modelpm.content import Event, Settled, Step
 from modelpm.errors import (
+    DigestMismatchError,
     InvalidReferenceError,
     ModelError,
+    ModelPMError,
     NotFoundError,
     RegistryError,
     StoreError,
 )
+from modelpm.model import modelfile
 from modelpm.model.dialects import TITLE
 from modelpm.oci.descriptor import Descriptor, Digest
 from modelpm.oci.manifest import OCI_ARTIFACT
@@ -359,6 +363,40 @@ def test_a_damaged_model_is_noticed_and_mended(client: Client) -> None:
         _ = client.get("ollama").path
     client.pull("ollama")
     assert client.get("ollama").path.read_bytes() == tiny_llama()
+
+
+def test_damage_is_told_with_the_model_and_what_mends_it(client: Client) -> None:
+    client.pull("ollama")
+    client.create("mine", modelfile.parse('FROM ollama\nSYSTEM """be brief"""\n'))
+    weights = client.get("ollama").path
+    system = client.store.root / "blobs" / "sha256" / Digest.of(b"be brief").hex
+    for path in (weights, system):
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    pulled, made = client.get("ollama"), client.get("mine")
+    mend = re.escape("(try: modelpm pull ollama:latest)")
+    with pytest.raises(DigestMismatchError, match=rf"^ollama:latest: .* in .*model.*{mend}$"):
+        _ = pulled.path
+    again = r"\(it was made here, .*: create or import it again\)$"
+    with pytest.raises(DigestMismatchError, match=rf"^mine:latest: .*{again}"):
+        _ = made.path
+    with pytest.raises(DigestMismatchError, match=rf"^mine:latest: .*{again}"):
+        client.open("mine")
+    with pytest.raises(DigestMismatchError, match=again), made.naming_damage():
+        _ = made.model.system
+
+
+def test_damage_at_a_registry_is_told_with_its_name(client: Client, private: Registry) -> None:
+    digest = str(Digest.of(tiny_llama()))
+    with Registry() as registry:
+        registry.content.add("team/tiny", "v1", build.ollama())
+        registry.content.blobs[digest] = bytes(len(tiny_llama()))
+        name, goal = f"{registry.host}/team/tiny:v1", f"{private.host}/team/copy:v1"
+        with pytest.raises(DigestMismatchError, match=f"^pulling {name}: .*{digest}"):
+            client.pull(name)
+        with pytest.raises(ModelPMError, match=f"mirroring {name} to {goal}: .*{digest}"):
+            client.mirror(name, goal)
+    assert not private.content.tags.get("team/copy")
 
 
 # At registries
