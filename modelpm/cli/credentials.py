@@ -47,7 +47,7 @@ def _environment() -> Iterator[Place]:
         why = "there is a control character in one of them, such as a line's end, or no text"
         raise click.UsageError(f"{_ACCOUNT[1]}, {_ACCOUNT[2]}: {why}")
     if host and username and password:
-        yield Given(key_of(host), Credential.of(username, password), _ACCOUNT[1])
+        yield Given(key_of(host), Credential.of(username, password), _ACCOUNT[2])
     elif username or password:
         raise click.UsageError(f"{', '.join(_ACCOUNT)}: all of them are needed, or none")
     text = os.environ.get("DOCKER_AUTH_CONFIG")

@@ -1,11 +1,11 @@
 """Challenges and tokens: what to say to a registry that asks who is there, and to whom not to.
 
-Source: distribution's token and OAuth 2 specifications. Credentials go
-to the registry itself, and to token services on its own origin, of a short table, or that the user
-trusts. A token goes to its registry.
+Source: distribution's token and OAuth 2 specifications. Credentials go to the registry, and to
+token services on its own origin, of a short table, or trusted by the user; a token to its registry.
 """
 
 import base64
+import contextlib
 import logging
 import re
 import threading
@@ -18,10 +18,18 @@ from urllib.parse import urlencode
 from modelpm.errors import AuthenticationError, InvalidManifestError, RegistryError
 from modelpm.oci.manifest import load_json
 from modelpm.registry.challenge import parse_challenges
-from modelpm.registry.credentials import Credential, CredentialSource, Kind, Rotating, Trusting
+from modelpm.registry.credentials import (
+    Credential,
+    CredentialSource,
+    Kind,
+    Rotating,
+    Telling,
+    Trusting,
+    Whose,
+)
 from modelpm.registry.failure import Refusal, of_answer, read_refusal
 from modelpm.registry.scrubbing import Scrubber
-from modelpm.registry.task import Scope
+from modelpm.registry.task import Scope, demanded
 from modelpm.registry.url import Origin, is_internal, is_loopback
 
 _REALMS = {
@@ -146,12 +154,19 @@ class Auth:
         except AuthenticationError:
             return True
 
+    def whose(self, repository: str, said: object) -> Whose | None:
+        """Where that lies of which something was said, as far as can be told."""
+        if said and isinstance(self._source, Telling):
+            with contextlib.suppress(AuthenticationError):
+                return self._source.whose(self._host, repository)
+        return None
+
     def preempt(self, origin: Origin, scope: Scope) -> str | None:
         """What to say before being asked: what was asked for the last time, if anything."""
         with self._lock:
             demand = self._demands.get(scope)
             if demand is None and self._last is not None:
-                demand = replace(self._last, scopes=_scopes(scope, ""))
+                demand = replace(self._last, scopes=demanded(scope, ""))
             if demand is None and not self._has_basic:
                 # Not asked for yet: most registries serve anybody, and helpers are slow.
                 return None
@@ -176,7 +191,7 @@ class Auth:
                 demand = _Demand(
                     bearer.parameters["realm"],
                     bearer.parameters.get("service", ""),
-                    _scopes(scope, bearer.parameters.get("scope", "")),
+                    demanded(scope, bearer.parameters.get("scope", "")),
                 )
                 value = self._bearer(origin, demand, credential, scope, refused)
                 self._last = self._demands[scope] = demand
@@ -273,7 +288,7 @@ class Auth:
         if credential and reply.status in _NO_LONGER and self._has_newer(repository, credential):
             reply = self._exchange(demand, credential)
         if reply.status != HTTPStatus.OK:
-            raise self._denied(demand, reply, credential)
+            raise self._denied(demand, reply, credential, repository)
         document = _document(reply.body)
         value = document.get("token") or document.get("access_token")
         if not isinstance(value, str) or _ACCESS_TOKEN.fullmatch(value) is None:
@@ -326,9 +341,8 @@ class Auth:
             reply = self._send("POST", realm, {}, form)
             if reply.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
                 return reply
-        query = [("scope", scope) for scope in demand.scopes]
-        if demand.service:
-            query.insert(0, ("service", demand.service))
+        query = [("service", demand.service)] if demand.service else []
+        query += [("scope", scope) for scope in demand.scopes]
         if self._offline:
             query += [("offline_token", "true"), ("client_id", _CLIENT_ID)]
         url = realm + ("&" if "?" in realm else "?") * bool(query) + urlencode(query)
@@ -340,14 +354,17 @@ class Auth:
         secret = self._rotated.get(credential.secret, credential.secret)
         return replace(credential, secret=secret)
 
-    def _denied(self, demand: _Demand, reply: Reply, credential: Credential | None) -> Exception:
+    def _denied(
+        self, demand: _Demand, reply: Reply, credential: Credential | None, repository: str
+    ) -> Exception:
         """400 is what OAuth 2 services say to an identity token that is no longer good."""
         refusal, status = self.read_refusal(reply.body), reply.status
         if status == HTTPStatus.BAD_REQUEST and credential:
             status = HTTPStatus.UNAUTHORIZED
         task = f"signing in to {self._host} at {Origin.of(demand.realm)}"
         elsewhere = "the token service" if status == HTTPStatus.NOT_FOUND else ""
-        return of_answer(task, self._host, status, refusal, elsewhere=elsewhere)
+        whose = self.whose(repository, credential)
+        return of_answer(task, self._host, status, refusal, elsewhere=elsewhere, whose=whose)
 
 
 def attach(
@@ -362,21 +379,6 @@ def attach(
     if Origin.of(url) != origin:
         raise RegistryError(f"refused to send what belongs to {origin} to {Origin.of(url)}")
     return {**headers, "Authorization": value}
-
-
-def _scopes(scope: Scope, asked: str) -> tuple[str, ...]:
-    """The scopes that the registry asks for, else our own; and to read what a mount reads from."""
-    told = asked.split() or ([str(scope)] if scope.repository else [])
-    read = [f"repository:{name}:pull" for name in scope.sources]
-    missing = [text for text in read if not any(_covers(other, text) for other in told)]
-    return tuple(dict.fromkeys([*told, *missing]))
-
-
-def _covers(scope: str, other: str) -> bool:
-    """Whether a scope allows all that another of the same resource does."""
-    resource, _, actions = scope.rpartition(":")
-    wanted, _, needed = other.rpartition(":")
-    return resource == wanted and set(needed.split(",")) <= set(actions.split(","))
 
 
 def _basic(credential: Credential) -> str:

@@ -96,13 +96,12 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
         self.settings = (hosts or Hosts()).of(host)
         self._server = Origin.of(f"https://{self.hostname}")
         self.session = Session(Routes(self._server, self.settings, hosts or Hosts()).to)
-        trusted = self.settings.trusted_realms
         self.auth = Auth(
             host,
             credentials,
             self._ask_token_service,
             clock,
-            trusted,
+            self.settings.trusted_realms,
             insecure_login=self.settings.insecure_login,
         )
         self.budget = Budget(limits, sleep or time.sleep, clock)
@@ -201,7 +200,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             return
         asked = response.history[0] if response.history else response
         task = task or Task.of(self.host, str(asked.request.method), asked.url)
-        status = response.status_code
+        status, said = response.status_code, asked.request.headers.get("Authorization")
         elsewhere = "" if self.is_home(response) else Origin.of(response.url).authority
         raise of_answer(
             task.words,
@@ -210,6 +209,7 @@ class RegistryClient(oras.provider.Registry):  # type: ignore[misc] # oras has n
             self.auth.read_refusal(response.content),
             anonymous=status == HTTPStatus.NOT_FOUND and self.auth.is_anonymous(task.scope),
             elsewhere=self.auth.scrub(elsewhere),
+            whose=self.auth.whose(task.scope.repository, said),
         )
 
     def is_home(self, response: requests.Response) -> bool:

@@ -58,6 +58,26 @@ class Trusting(CredentialSource, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Where a credential was found, in words: a file, a program, a variable.
+
+    `gives_way` says that what a login keeps would be used instead of it.
+    """
+
+    where: str
+    gives_way: bool = True
+
+
+@runtime_checkable
+class Telling(CredentialSource, Protocol):
+    """A CredentialSource that can tell where it found a credential."""
+
+    def whose(self, host: str, repository: str, /) -> Whose | None:
+        """Where that is which `find` finds; None for nothing. Raises as `find` does."""
+        ...
+
+
 @runtime_checkable
 class Rotating(CredentialSource, Protocol):
     """A CredentialSource that can keep the identity token which replaces another."""

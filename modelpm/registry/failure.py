@@ -11,6 +11,7 @@ from http import HTTPStatus
 import urllib3
 
 from modelpm.errors import AuthenticationError, ModelPMError, NotFoundError, RegistryError
+from modelpm.registry.credentials import Whose
 from modelpm.registry.limits import Limits
 
 MAX_SHOWN = 500
@@ -104,25 +105,36 @@ def of_answer(
     *,
     anonymous: bool = False,
     elsewhere: str = "",
+    whose: Whose | None = None,
 ) -> ModelPMError:
     """The error that an answer means.
 
     `task` says what was attempted, `host` who was asked; `elsewhere` is the host that answered, if
     it was another one: what that host says is about a link, not about the model or the user.
+    `whose` is where the credentials were found that were shown.
     """
     what = " ".join(part for part in (f"{status}", refusal.code or _phrase(status)) if part)
     told = ": ".join(part for part in (what, refusal.message) if part)
     if elsewhere:
         return RegistryError(f"{task}: {elsewhere}: {told}", status=status, code=refusal.code)
-    login = f"(try: modelpm login {host})"
+    login = f" (try: modelpm login {host})"
     if status == HTTPStatus.NOT_FOUND:
-        why = f"; it does not exist, or not logged in {login}" if anonymous else ""
+        why = f"; it does not exist, or not logged in{login}" if anonymous else ""
         return NotFoundError(f"{task}: {told}{why}")
     if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         told += f"; the proxy wants another user and password (try: HTTP{_PROXY_LOGIN}"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return AuthenticationError(f"{task}: {told} {login}", status=status, code=refusal.code)
+        hint = login if whose is None else _refused(whose, login)
+        return AuthenticationError(f"{task}: {told}{hint}", status=status, code=refusal.code)
     return RegistryError(f"{task}: {told}", status=status, code=refusal.code)
+
+
+def _refused(whose: Whose, login: str) -> str:
+    """What to do about credentials that did not suffice."""
+    told = f"; it was shown the credentials of {whose.where}"
+    if whose.gives_way:
+        return f"{told}{login}"
+    return f"{told}, which go before those of a login (try: other ones there, or unset it)"
 
 
 def read_refusal(body: bytes) -> Refusal:

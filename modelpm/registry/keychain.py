@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from modelpm.registry.authfile import AuthFile
-from modelpm.registry.credentials import Credential, CredentialSource, Rotating
+from modelpm.registry.credentials import Credential, CredentialSource, Rotating, Whose
 
 
 class Place(CredentialSource, Protocol):
@@ -40,6 +40,14 @@ class Keychain:
         """What keeps the credential that is used for a host; None if there is none."""
         found = self._first(host, "")
         return None if found is None else found[0].place(host)
+
+    def whose(self, host: str, repository: str, /) -> Whose | None:
+        """As Telling says."""
+        found = self._first(host, repository)
+        if found is None:
+            return None
+        before = self._places[: self._places.index(self._own)]
+        return Whose(found[0].place(host), gives_way=found[0] not in before)
 
     def trusted_realms(self, host: str, /) -> frozenset[str]:
         """Where the user lets the credentials of a host go: what modelpm's own file says."""

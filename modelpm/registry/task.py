@@ -56,6 +56,21 @@ class Task:
         return cls(words, Scope(repository, action))
 
 
+def demanded(scope: Scope, asked: str) -> tuple[str, ...]:
+    """The scopes that the registry asks for, else our own; and to read what a mount reads from."""
+    told = asked.split() or ([str(scope)] if scope.repository else [])
+    read = [f"repository:{name}:pull" for name in scope.sources]
+    missing = [text for text in read if not any(_covers(other, text) for other in told)]
+    return tuple(dict.fromkeys([*told, *missing]))
+
+
+def _covers(scope: str, other: str) -> bool:
+    """Whether a scope allows all that another of the same resource does."""
+    resource, _, actions = scope.rpartition(":")
+    wanted, _, needed = other.rpartition(":")
+    return resource == wanted and set(needed.split(",")) <= set(actions.split(","))
+
+
 @contextlib.contextmanager
 def looking() -> Iterator[None]:
     """What this thread gets meanwhile is only looked at: the words say `reading`."""

@@ -342,6 +342,32 @@ def test_the_first_place_that_has_an_entry_decides(
     assert shown(locked) == "text"
 
 
+def test_refused_credentials_are_told_by_their_place(
+    cli: Cli, locked: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, bad = f"{locked.host}/{NAME}", "s3cret-that-is-bad"
+    login = f"(try: modelpm login {locked.host})"
+    refused = "401 UNAUTHORIZED: authentication required"
+    assert f"{refused} {login}" in cli("pull", name).errors
+    for variable, path in places(home):
+        write(path, account(locked.host, "mallory"))
+        if variable:
+            monkeypatch.setenv(variable, str(path))
+        errors = cli("pull", name).errors
+        assert f"{refused}; it was shown the credentials of {path} {login}" in errors
+    told = "which go before those of a login (try: other ones there, or unset it)"
+    monkeypatch.setenv("DOCKER_AUTH_CONFIG", json.dumps(account(locked.host, "text")))
+    assert f"the credentials of DOCKER_AUTH_CONFIG, {told}" in cli("pull", name).errors
+    monkeypatch.setenv("MODELPM_REGISTRY", locked.host)
+    monkeypatch.setenv("MODELPM_USERNAME", "alice")
+    monkeypatch.setenv("MODELPM_PASSWORD", bad)
+    done = cli("pull", name)
+    assert done.code == 4
+    assert f"the credentials of MODELPM_PASSWORD, {told}" in done.errors
+    assert "modelpm login" not in done.errors
+    assert bad not in done.errors
+
+
 @pytest.mark.parametrize("name", ["MODELPM_USERNAME", "MODELPM_PASSWORD"])
 def test_half_an_account_is_a_mistake(
     cli: Cli, locked: Registry, name: str, monkeypatch: pytest.MonkeyPatch

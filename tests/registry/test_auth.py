@@ -11,7 +11,7 @@ import pytest
 from modelpm.errors import AuthenticationError, RegistryError
 from modelpm.registry.auth import Auth, Reply, attach
 from modelpm.registry.challenge import parse_challenges
-from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind
+from modelpm.registry.credentials import Anonymous, Credential, CredentialSource, Kind, Whose
 from modelpm.registry.failure import Refusal
 from modelpm.registry.task import Scope
 from modelpm.registry.url import Origin
@@ -375,6 +375,34 @@ def test_a_bad_reply_is_an_error(reply: Reply, kind: type[RegistryError], words:
         auth.answer(HOME, bearer(), PULL, None)
     assert type(caught.value) is kind
     assert str(caught.value).startswith(f"signing in to {HOST}")
+
+
+class Teller(Always):
+    """Knows where its credential lies, or cannot tell."""
+
+    def __init__(self, told: Whose | None) -> None:
+        super().__init__()
+        self.told = told
+
+    def whose(self, _host: str, _repository: str) -> Whose | None:
+        if self.told is None:
+            raise AuthenticationError("the helper is gone")
+        return self.told
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (Whose("/a.json"), f"it was shown the credentials of /a.json (try: modelpm login {HOST})"),
+        (Whose("VARIABLE", gives_way=False), "VARIABLE, which go before those of a login"),
+        (None, f"401 Unauthorized (try: modelpm login {HOST})"),
+    ],
+)
+def test_what_a_token_service_refused_is_told_by_its_place(told: Whose | None, words: str) -> None:
+    auth = make(Service(Reply(401, b"")), Teller(told))
+    with pytest.raises(AuthenticationError) as caught:
+        auth.answer(HOME, bearer(), PULL, None)
+    assert words in str(caught.value)
 
 
 def test_access_token_is_another_name_for_token() -> None:

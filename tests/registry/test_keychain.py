@@ -7,7 +7,7 @@ import pytest
 
 from modelpm.errors import AuthenticationError
 from modelpm.registry.authfile import AuthFile, AuthText
-from modelpm.registry.credentials import Credential, Given, Kind
+from modelpm.registry.credentials import Credential, Given, Kind, Whose
 from modelpm.registry.keychain import Keychain
 from modelpm.registry.secret_file import SecretFile
 from tests.registry.keepers import Vault, encoded, install
@@ -158,6 +158,20 @@ def test_a_configured_helper_keeps_and_the_own_file_only_the_realm(desk: Desk) -
     assert chain.forget("reg.io") == (str(desk.folder / "own.json"), vault.program)
     assert user(chain) is None
     assert vault.entries == {}
+
+
+def test_whose_a_credential_is_and_whether_a_login_would_replace_it(desk: Desk) -> None:
+    assert desk.chain.whose("reg.io", "team/tiny") is None
+    vault = Vault(desk.folder / "bin")
+    desk.write("docker", {"credHelpers": {"reg.io": "vault"}})
+    desk.chain.save("reg.io", Credential("alice", "pw"), None)
+    assert desk.chain.whose("reg.io", "team/tiny") == Whose(vault.program)
+    desk.says("own", "alice")
+    own = desk.own
+    assert desk.chain.whose("reg.io", "a") == Whose(str(desk.folder / "own.json"))
+    given = Given("reg.io", Credential("bob", "pw"), "GIVEN")
+    told = Keychain([given, own], own, []).whose("reg.io", "a")
+    assert told == Whose("GIVEN", gives_way=False)
 
 
 def test_a_helper_of_the_own_file_is_before_that_of_docker(desk: Desk) -> None:
