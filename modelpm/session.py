@@ -15,9 +15,15 @@ from modelpm.model import template
 from modelpm.model.chat_formats import from_jinja
 from modelpm.model.ggml import TENSOR_TYPES
 from modelpm.model.gguf import Header, special_tokens, tokens
+from modelpm.model.roles import Role
 from modelpm.runner import chat, ctransformers, engine
 from modelpm.runner.worker import Worker
 
+_UNUSED = {
+    Role.ADAPTER: "llama-cli -m WEIGHTS --lora",
+    Role.DRAFT: "llama-server -m WEIGHTS --model-draft",
+}
+"""What changes the answers or how they are made, and with what llama.cpp takes it."""
 _BYTE_TOKEN = b"<0x0A>"
 
 
@@ -65,6 +71,7 @@ class Session:
         system: str | None,
     ) -> chat.Conversation:
         parts = model.model
+        _refuse_companions(model)
         path = model.path
         if len(parts.shards) > 1:
             raise RunnerError(
@@ -124,6 +131,18 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _refuse_companions(model: Installed) -> None:
+    """Raise RunnerError where files belong to the weights that no engine here uses."""
+    for role, option in _UNUSED.items():
+        for part in model.parts:
+            if part.role is role:
+                raise RunnerError(
+                    f"{model.short_name}: the engine does not use its {role} ({part.name}), and"
+                    f" would answer without it (modelpm export {model.short_name} DIR gives it to"
+                    f" one that does, as llama.cpp: {option} DIR/{part.name})"
+                )
 
 
 def _template(go: str | None, jinja: str | None) -> tuple[str, tuple[str, ...]]:

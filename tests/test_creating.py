@@ -38,6 +38,7 @@ from tests.model.ggufs import STRING, llama, value
 
 OTHER = llama({"general.name": value(STRING, "other")}).encode()
 ADAPTER = llama({"general.type": value(STRING, "adapter")}).encode()
+SECOND = llama({"general.type": value(STRING, "adapter"), "general.name": value(STRING, "2")})
 PROJECTOR = llama({"general.type": value(STRING, "mmproj")}).encode()
 FILEPATH = "org.cncf.model.filepath"
 JINJA = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -124,10 +125,11 @@ def test_everything_of_a_modelfile_is_in_the_model(client: Client, folder: Path)
 
 
 def test_the_last_of_each_counts(client: Client, folder: Path) -> None:
+    (folder / "second.gguf").write_bytes(SECOND.encode())
     model = make(
         client,
         folder,
-        "FROM tiny.gguf\nSYSTEM one\nSYSTEM two\nADAPTER other.gguf\nADAPTER lora.gguf\n"
+        "FROM tiny.gguf\nSYSTEM one\nSYSTEM two\nADAPTER second.gguf\nADAPTER lora.gguf\n"
         "TEMPLATE {{ .Nothing\nTEMPLATE {{ .Prompt }}\nPARAMETER top_k 1\nPARAMETER top_k 2",
     )
     assert model.model.system == "two"
@@ -136,6 +138,7 @@ def test_the_last_of_each_counts(client: Client, folder: Path) -> None:
 
 
 def test_a_model_inherits_what_is_not_overridden(client: Client, folder: Path) -> None:
+    (folder / "second.gguf").write_bytes(SECOND.encode())
     base = make(
         client,
         folder,
@@ -148,7 +151,7 @@ def test_a_model_inherits_what_is_not_overridden(client: Client, folder: Path) -
     child = make(
         client,
         folder,
-        "FROM base\nSYSTEM new\nLICENSE BSD\nLICENSE MIT\nPARAMETER stop B\nADAPTER other.gguf",
+        "FROM base\nSYSTEM new\nLICENSE BSD\nLICENSE MIT\nPARAMETER stop B\nADAPTER second.gguf",
     )
     read = child.model
     assert (read.template, read.system) == ("{{ .Prompt }}", "new")
@@ -226,6 +229,15 @@ def test_what_only_the_old_one_needed_is_deleted(client: Client, folder: Path) -
         ("FROM tiny.gguf\nADAPTER safe.safetensors", ModelError, "safetensors"),
         ("FROM tiny.gguf\n\nTEMPLATE {{ .Prompt", ModelError, "line 3: "),
         (f"FROM tiny.gguf\nTEMPLATE {JINJA}", ModelError, "line 2: .* looks like Jinja"),
+        (
+            "FROM tiny.gguf\nADAPTER other.gguf",
+            ModelError,
+            "line 2: ADAPTER takes an adapter, and .*/other.gguf is a whole model .llama.: FROM",
+        ),
+        ("FROM tiny.gguf\nADAPTER vision.gguf", ModelError, "vision.gguf is a projector: FROM"),
+        ("FROM tiny.gguf\nDRAFT lora.gguf", ModelError, "lora.gguf is an adapter .llama.: ADAPTER"),
+        ("FROM tiny.gguf\nDRAFT vision.gguf", ModelError, "line 2: DRAFT takes a whole model, and"),
+        ("FROM tiny.gguf\nPARAMETER num_ctx 0", ModelError, "line 2: the parameter num_ctx is a n"),
         ("FROM tiny.gguf\nPARAMETER top_k x", ModelError, "line 2: the parameter top_k is a"),
         ("FROM tiny.gguf\nREQUIRES new", ModelError, "line 2: REQUIRES 'new' is no version"),
         ("FROM broken.gguf", ModelError, "broken.gguf"),
@@ -245,6 +257,15 @@ def test_what_is_wrong_is_told_with_its_line(
         make(client, folder, text)
     assert client.list() == ()
     assert not list(client.home.glob("blobs/*/*"))
+
+
+def test_an_adapter_is_known_by_what_it_says_of_the_tuning(client: Client, folder: Path) -> None:
+    told = llama({"adapter.type": value(STRING, "lora")}).encode()
+    (folder / "old.gguf").write_bytes(told)
+    model = make(client, folder, "FROM tiny.gguf\nADAPTER old.gguf")
+    assert parts(model)["old.gguf"] is Role.ADAPTER
+    with pytest.raises(ModelError, match="no weights"):
+        make(client, folder, "FROM old.gguf")
 
 
 def test_one_model_is_enough(client: Client, folder: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import bad
 import build
 import pytest
+from artifact import described, image
 from gguf_writer import tiny_llama
 from ollama_artifacts import llama2
 from registry import Registry
@@ -15,6 +16,7 @@ from registry import Registry
 from modelpm.client import Client
 from modelpm.errors import ModelError, RunnerError
 from modelpm.model.gguf import Header
+from modelpm.model.roles import Role
 from modelpm.session import facts_of
 
 FIXTURES = Path(build.__file__).parent
@@ -64,11 +66,30 @@ def test_parameters_and_system_go_before_the_models_own(client: Client) -> None:
 @pytest.mark.parametrize("name", build.LAYOUTS)
 def test_every_dialect_runs(name: str, client: Client, loopback: Registry) -> None:
     loopback.content.add(f"library/{name}", "latest", build.LAYOUTS[name]())
-    client.pull(name)
+    roles = {part.role for part in client.pull(name).parts}
+    if roles & {Role.ADAPTER, Role.DRAFT}:
+        with pytest.raises(RunnerError, match="the engine does not use its adapter"):
+            client.open(name)
+        return
     with client.open(name, parameters={"num_predict": 4, "seed": 1}) as session:
         "".join(session.ask("hello"))
         assert session.finished is not None
         assert session.finished.answer_tokens > 0
+
+
+@pytest.mark.parametrize(("kind", "option"), [("adapter", "--lora"), ("draft", "--model-draft")])
+def test_what_the_engine_would_leave_out_is_not_run(
+    client: Client, loopback: Registry, kind: str, option: str
+) -> None:
+    kinds = {"model": tiny_llama(), kind: b"of any content"}
+    layers = [described(f"application/vnd.ollama.image.{k}", c) for k, c in kinds.items()]
+    config = described("application/vnd.docker.container.image.v1+json", b"{}")
+    loopback.content.add("library/more", "latest", image(config, layers, [b"{}", *kinds.values()]))
+    client.pull("more")
+    with pytest.raises(RunnerError, match=rf"does not use its {kind} .{kind}\.gguf") as caught:
+        client.open("more")
+    assert "modelpm export more:latest DIR" in str(caught.value)
+    assert f"{option} DIR/{kind}.gguf" in str(caught.value)
 
 
 def test_weights_in_several_files_are_not_run(client: Client, loopback: Registry) -> None:

@@ -26,6 +26,11 @@ from modelpm.model.shards import listed, weight_sets
 from modelpm.oci.descriptor import Descriptor, Digest
 
 _ONE_MODEL = "a model can be made from one model only; the rest must be files"
+_KINDS = {
+    Role.WEIGHTS: "a whole model ({}): FROM takes it",
+    Role.PROJECTOR: "a projector: FROM takes it",
+    Role.ADAPTER: "an adapter ({}): ADAPTER takes it",
+}
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}([-+][0-9A-Za-z.+-]+)?")
 
 
@@ -42,6 +47,7 @@ class Plan:
         self._folder = folder
         self._inherit = inherit
         self.base: Inherited | None = None
+        self._headers: dict[Path, Header] = {}
         self.files: list[Found] = []
         """In the order of the Modelfile; each once."""
         for command in modelfile.commands:
@@ -53,8 +59,8 @@ class Plan:
         self.about = self._judge()
 
     def _take(self, command: Command) -> None:
-        path = _path(self._folder, command.value)
-        if _is_there(path):
+        path = path_of(self._folder, command.value)
+        if is_there(path):
             self._add(collect(path))
         else:
             if self.base is not None:
@@ -74,9 +80,16 @@ class Plan:
 
     def _take_companion(self, command: Command) -> None:
         role = Role(command.instruction.lower())
-        path = _path(self._folder, command.value)
+        path = path_of(self._folder, command.value)
         self.files = [found for found in self.files if found.role is not role]
-        self._add([replace(found_file(path)[0], role=role)])
+        found = replace(found_file(path)[0], role=role)
+        header = self._headers[found.path] = Header.read(found.path)
+        really = _role(Role.WEIGHTS, header)
+        if really is not (Role.ADAPTER if role is Role.ADAPTER else Role.WEIGHTS):
+            needed = "an adapter" if role is Role.ADAPTER else "a whole model"
+            is_told = _KINDS[really].format(header.architecture or "unknown")
+            raise ModelError(f"{command.instruction} takes {needed}, and {path} is {is_told}")
+        self._add([found])
 
     def _add(self, files: Iterable[Found]) -> None:
         there = {found.path for found in self.files}
@@ -84,11 +97,10 @@ class Plan:
 
     def _judge(self) -> About:
         """Let every file through its gate, and the weights be one whole model."""
-        headers = {
-            found.path: Header.read(found.path)
-            for found in self.files
-            if found.name.lower().endswith(".gguf") or found.role in (Role.ADAPTER, Role.DRAFT)
-        }
+        headers = self._headers
+        for found in self.files:
+            if found.name.lower().endswith(".gguf") and found.path not in headers:
+                headers[found.path] = Header.read(found.path)
         self.files = [
             replace(found, role=_role(found.role, headers.get(found.path))) for found in self.files
         ]
@@ -199,14 +211,14 @@ def base(modelfile: Modelfile, folder: Path) -> str | None:
     for command in modelfile.commands:
         if command.instruction == "FROM" and not _is_called_as_file(command.value):
             with located(command):
-                if not _is_there(_path(folder, command.value)):
+                if not is_there(path_of(folder, command.value)):
                     if found is not None:
                         raise ModelError(_ONE_MODEL)
                     found = command.value
     return found
 
 
-def _path(folder: Path, value: str) -> Path:
+def path_of(folder: Path, value: str) -> Path:
     """Where a path of the Modelfile leads; `~` is the user's folder, where there is one."""
     with contextlib.suppress(RuntimeError):
         return folder / Path(value).expanduser()
@@ -217,7 +229,7 @@ def _is_called_as_file(value: str) -> bool:
     return value.lower().endswith((".gguf", ".safetensors"))
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
     """Whether the path leads to anything. Raises ModelError where nobody may look."""
     try:
         path.lstat()
@@ -242,7 +254,7 @@ def _role(role: Role, header: Header | None) -> Role:
     """What a file is for: what its header says is nearer than its name."""
     if header is None or role in (Role.ADAPTER, Role.DRAFT):
         return role
-    if header.kind == "adapter":
+    if header.kind == "adapter" or any(key.startswith("adapter.") for key in header.metadata):
         return Role.ADAPTER
     is_projector = header.kind in ("mmproj", "projector") or header.architecture == "clip"
     return Role.PROJECTOR if is_projector else role

@@ -114,7 +114,8 @@ def test_encodings_with_their_marks(encoding: str) -> None:
 def test_the_values_by_instruction() -> None:
     modelfile = parse(
         "FROM a\nFROM b\nSYSTEM one\nSYSTEM two\nLICENSE x\nLICENSE y\n"
-        "PARAMETER stop A\nPARAMETER num_ctx 16777216\nPARAMETER stop B\nPARAMETER stop ""\n"
+        "PARAMETER stop A\nPARAMETER num_ctx 16777216\nPARAMETER stop B\nPARAMETER stop "
+        "\n"
         "PARAMETER use_mmap false\nPARAMETER temperature 0.5\nPARAMETER mirostat 1\n"
         "MESSAGE user hi\nMESSAGE assistant yes?"
     )
@@ -139,8 +140,11 @@ def test_the_values_by_instruction() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x", "top_k 0.9", "num_ctx 4096.5"]
-    + ["temperature 500", "num_ctx 99999999999999999999", "temperature 1_0", "top_p inf"],
+    [
+        *("num_ctx many", "use_mmap maybe", "top_p nan", "seed 1e999x", "top_k 0.9"),
+        *("num_ctx 4096.5", "temperature 500", "num_ctx 99999999999999999999"),
+        *("temperature 1_0", "top_p inf"),
+    ],
 )
 def test_a_parameter_of_the_wrong_type_is_an_error(line: str) -> None:
     with pytest.raises(ModelError, match=f"line 2: the parameter {line.split(maxsplit=1)[0]} is"):
