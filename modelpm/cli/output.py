@@ -37,6 +37,10 @@ _HOSTILE = re.compile(
 )
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")
 _LEAST_BAR = 5
+_LEAST_COLUMN = 12
+"""A column is not made narrower: what a digest is told by has that width."""
+
+_GAP, _LEFT_OUT = "    ", "..."
 _WIDEST = 100  # what is shown does not get clearer, and a narrower terminal breaks less
 _CLEAR_LINE = "\x1b[K"
 _CLEAR_BLOCK = "\r\x1b[K\n\x1b[J\x1b[A"
@@ -142,8 +146,13 @@ def _json(value: object, indent: int | None = None) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], margin: str = "") -> None:
-    """Aligned columns, escaped; the last one is not padded."""
+    """Aligned columns, escaped; the last one is not padded.
+
+    On a terminal the widest ones are shortened in the middle, so that no line is broken in two.
+    """
     lines = [head, *([escape(cell) for cell in row] for row in rows)]
+    if sys.stdout.isatty():
+        lines = _narrowed(lines, terminal_size(sys.stdout).columns - width(margin))
     widths = [max(width(line[column]) for line in lines) for column in range(len(head))]
     widths[-1] = 0
     sys.stdout.write("".join(margin + _aligned(line, widths) + "\n" for line in lines))
@@ -151,7 +160,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], margin: str = "") 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
     pairs = zip(cells, widths, strict=True)
-    return "    ".join(cell + " " * (wide - width(cell)) for cell, wide in pairs).rstrip()
+    return _GAP.join(cell + " " * (wide - width(cell)) for cell, wide in pairs).rstrip()
+
+
+def _narrowed(lines: list[Sequence[str]], columns: int) -> list[Sequence[str]]:
+    """The lines with their widest columns shortened until they fit, or tell too little."""
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
+    while sum(widths) + len(_GAP) * (len(widths) - 1) > columns and max(widths) > _LEAST_COLUMN:
+        widths[widths.index(max(widths))] -= 1
+    return [
+        [shorten(cell, wide) for cell, wide in zip(line, widths, strict=True)] for line in lines
+    ]
+
+
+def shorten(text: str, columns: int) -> str:
+    """The text with its middle left out where it is too wide: names differ at either end."""
+    if width(text) <= columns:
+        return text
+    room = columns - len(_LEFT_OUT)
+    tail = clip(text[::-1], room // 2)[::-1]
+    return clip(text, room - width(tail)) + _LEFT_OUT + tail
 
 
 def width(text: str) -> int:
@@ -207,10 +235,13 @@ def can_draw() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def terminal_size() -> os.terminal_size:
-    """Columns and rows of the terminal behind stderr, now; 80 by 24 where it does not tell."""
+def terminal_size(stream: TextIO | None = None) -> os.terminal_size:
+    """Columns and rows of the terminal behind a stream, now; 80 by 24 where it does not tell.
+
+    It is stderr unless another is given.
+    """
     try:
-        told = os.get_terminal_size(sys.stderr.fileno())
+        told = os.get_terminal_size((stream or sys.stderr).fileno())
     except (OSError, ValueError):
         told = os.terminal_size((0, 0))
     return os.terminal_size((told.columns or 80, told.lines or 24))
@@ -296,8 +327,8 @@ class Block:
 
 def clip(text: str, columns: int) -> str:
     """As much of the text as fits into so many columns of a terminal."""
-    while width(text) > columns:
-        text = text[: columns - width(text)]
+    while (excess := width(text) - columns) > 0:
+        text = text[: -((excess + 1) // 2)]  # no character takes more than two
     return text
 
 

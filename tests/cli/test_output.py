@@ -102,6 +102,19 @@ def test_what_is_no_time_has_no_age(time: str) -> None:
     assert output.age(time) == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "columns", "shown"),
+    [
+        ("short", 5, "short"),
+        ("application/vnd.cncf.model.weight.v1.raw", 20, "applicati...t.v1.raw"),
+        ("\u6f22\u5b57" * 4, 12, "\u6f22\u5b57...\u6f22\u5b57"),
+        ("abcdefghijklmnop", 12, "abcde...mnop"),
+    ],
+)
+def test_what_is_too_wide_loses_its_middle(text: str, columns: int, shown: str) -> None:
+    assert output.shorten(text, columns) == shown
+
+
 def test_a_table_is_aligned_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [("a", "1", "x"), ("日本", "22", ""), ("e\u0301\x1b", "3", "y")]
     output.table(("NAME", "N", "LAST"), rows, margin="  ")

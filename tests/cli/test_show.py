@@ -261,6 +261,24 @@ def test_a_text_in_a_file_is_the_very_text(
     assert len(set(digests)) == 1
 
 
+@pytest.mark.parametrize("columns", [80, 70])
+@pytest.mark.parametrize("command", ["show", "list", "diff"])
+def test_no_line_is_wider_than_the_terminal(
+    cli: Cli, maker: Maker, command: str, columns: int
+) -> None:
+    maker.put("tiny", system="brief")
+    other = f"localhost:5000/team/a-rather-long-name@sha256:{'a1' * 32}"
+    maker.put(other, tiny_llama(name="b" * 70), system="brief", template="{{ .Prompt }}")
+    arguments = {"show": ["tiny"], "list": [], "diff": ["tiny", "tiny:other"]}[command]
+    maker.put("tiny:other", tiny_llama(name="b" * 70), params=json.dumps({"stop": ["c" * 90]}))
+    with Terminal(command, *arguments, columns=columns) as terminal:
+        assert terminal.wait() == 0
+    lines = terminal.text.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "..." in terminal.text
+    assert max(map(len, cli(command, *arguments).lines)) > 80, "a pipe gets all of it"
+
+
 @pytest.mark.parametrize("part", ["system", "template", "license", "modelfile", "parameters"])
 def test_a_text_on_a_terminal_does_nothing(maker: Maker, part: str) -> None:
     family = "\U0001f468\u200d\U0001f469"
