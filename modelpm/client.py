@@ -202,7 +202,7 @@ class Client(Installation):
 
     def remove(self, names: Sequence[str]) -> tuple[Installed, ...]:
         """Delete names, all or none; the bytes stay until `prune`. Raises NotFoundError."""
-        models = tuple(self._installed(self._entry(name)) for name in names)
+        models = tuple(self._installed(self._entry(name, "modelpm list")) for name in names)
         self.store.untag({model.name for model in models})
         return models
 
@@ -211,7 +211,8 @@ class Client(Installation):
         reference = self.reference(name)
         if reference.digest is not None:
             raise InvalidReferenceError(f"{name}: a copy gets a tag, not a digest")
-        self.store.copy(self._installed(self._entry(source)).name, reference.name)
+        entry = self._entry(source, "modelpm list")
+        self.store.copy(self._installed(entry).name, reference.name)
         return self.get(reference.name)
 
     def create(

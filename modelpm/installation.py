@@ -46,7 +46,13 @@ class Installation:
         self._remotes = Remotes(hosts or Hosts(), credentials, limits, observe)
 
     def reference(self, name: str) -> Reference:
-        """What a name means here. Raises InvalidReferenceError."""
+        """What a name means here. Raises InvalidReferenceError, also for a part of a model."""
+        whole, mark, _ = name.partition("#")
+        if mark:
+            raise InvalidReferenceError(
+                f"{name}: #PART chooses one of several models in an artifact, and here the whole"
+                f" artifact is meant (try: {whole})"
+            )
         return Reference.parse(name, self.default_registry)
 
     def get(self, name: str) -> Installed:
@@ -67,7 +73,7 @@ class Installation:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str, hint: str = "") -> Entry:
         try:
             entry = self.store.find(self.reference(name).name) or self.store.find(name)
         except InvalidReferenceError:
@@ -75,7 +81,7 @@ class Installation:
             if entry is None:
                 raise
         if entry is None:
-            raise NotFoundError(f"{name} is not installed (try: modelpm pull {name})")
+            raise NotFoundError(f"{name} is not installed (try: {hint or f'modelpm pull {name}'})")
         return entry
 
     def _is_here(self, name: str) -> bool:

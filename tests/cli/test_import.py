@@ -53,6 +53,9 @@ def test_a_model_is_taken_in_once(cli: Cli, maker: Maker, tmp_path: Path) -> Non
     again = cli("import", "ollama", "tiny", "--from", str(place), "--json")
     assert again.records[-1]["status"] == "success"
     assert again.records[-1]["from"] == "tiny:latest"
+    assert again.records[-1]["present"] is True
+    told = cli("import", "ollama", "tiny", "--from", str(place)).lines[-1]
+    assert told.startswith("already here: tiny:latest  ")
     assert cli("import", "ollama", "--from", str(place), "--json").json[0]["is_here"] is True
     assert cli("import", "ollama", "tiny", "--from", str(place), "-q").output == ""
     other = cli("import", "ollama", "tiny", "--from", str(place), "--as", "mine:1")

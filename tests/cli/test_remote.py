@@ -149,6 +149,15 @@ def deletable(docker_registry: DockerRegistry, request: pytest.FixtureRequest) -
     return f"{docker_registry.host}/deleted/{number}"
 
 
+def test_tags_are_sorted_as_people_count(cli: Cli, loopback: Registry) -> None:
+    for tag in ("v10", "latest", "v2", "1.10", "b", "1.9", "v2-q4", "a", "V2"):
+        loopback.content.add("team/sorted", tag, build.ollama())
+    name = f"{loopback.host}/team/sorted"
+    expected = ["1.9", "1.10", "V2", "a", "b", "latest", "v2", "v2-q4", "v10"]
+    assert cli("tags", name).lines == expected
+    assert cli("tags", name, "--json").json == expected
+
+
 def test_without_a_terminal_it_wants_a_yes(cli: Cli, deletable: str) -> None:
     result = cli("rm", "--remote", f"{deletable}:v2")
     assert result.code == 2

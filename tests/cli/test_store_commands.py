@@ -206,3 +206,25 @@ def test_a_store_that_is_none_is_a_store_error(cli: Cli, home: Path) -> None:
         result = cli(*arguments)
         assert result.code == 7
         assert len(result.errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("rm", "none"), ("cp", "none", "other")])
+def test_what_is_not_here_to_be_named_or_deleted_is_looked_for_here(
+    cli: Cli, arguments: tuple[str, ...]
+) -> None:
+    result = cli(*arguments)
+    assert (result.code, result.errors) == (
+        3,
+        "Error: none is not installed (try: modelpm list)\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("cp", "tiny#a", "other"), ("cp", "tiny", "tiny#a"), ("rm", "tiny#a")]
+)
+def test_a_part_is_no_name_by_itself(cli: Cli, maker: Maker, arguments: tuple[str, ...]) -> None:
+    maker.put("tiny")
+    result = cli(*arguments)
+    assert result.code == 2
+    assert "tiny#a: #PART chooses one of several models" in result.errors
+    assert "(try: tiny)" in result.errors

@@ -119,12 +119,15 @@ def _take_in(settings: Settings, found: "Found", new: str) -> None:
     if not settings.quiet and not settings.json:
         output.note(f"{found.name}:")
     with watching(settings, MAKE) as observe, open_client(settings, observe) as client:
+        before = {(each.name, each.digest) for each in client.list()}
         model = client.import_(found, new)
+    is_present = (model.name, model.digest) in before
     if settings.json:
         told = {"name": model.name, "digest": str(model.digest), "size": model.size}
-        output.record({"status": "success", "from": found.name, **told})
+        output.record({"status": "success", "from": found.name, **told, "present": is_present})
     elif not settings.quiet:
-        output.say(f"imported {model.short_name}  {model.digest.short}  {output.size(model.size)}")
+        what = "already here:" if is_present else "imported"
+        output.say(f"{what} {model.short_name}  {model.digest.short}  {output.size(model.size)}")
 
 
 def _list(settings: Settings, client: Client, found: "Sequence[Found]") -> None:

@@ -1,5 +1,7 @@
 """`modelpm tags`."""
 
+import re
+
 import click
 
 from modelpm.cli import output
@@ -15,12 +17,21 @@ from modelpm.cli.options import Settings, verb
 def command(settings: Settings, repository: str, everything: bool) -> None:
     """List the tags of a repository at its registry.
 
-    REPO is a name without a tag, as `llama2` or `ghcr.io/acme/tiny`. The order is the registry's.
+    REPO is a name without a tag, as `llama2` or `ghcr.io/acme/tiny`. They are sorted, numbers by
+    their value: `v2` stands before `v10`.
     """
     with open_client(settings, credentials=find_credentials(settings)) as client:
-        tags = client.tags(repository, everything=everything)
+        tags = sorted(client.tags(repository, everything=everything), key=_order)
     if settings.json:
-        output.document(list(tags))
+        output.document(tags)
         return
     for tag in tags:
         output.say(tag)
+
+
+def _order(tag: str) -> list[tuple[bool, int, str]]:
+    """What a tag is sorted by: its numbers by value, and before words."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", tag)
+    return [
+        (False, int(piece), piece) if piece.isdecimal() else (True, 0, piece) for piece in pieces
+    ]
