@@ -2,5 +2,6 @@
 
 from modelpm.creating.making import Wish, convert, create
 from modelpm.creating.plan import base
+from modelpm.creating.remarks import remarks
 
-__all__ = ["Wish", "base", "convert", "create"]
+__all__ = ["Wish", "base", "convert", "create", "remarks"]

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from modelpm.errors import ModelError
@@ -57,9 +58,7 @@ def scan(folder: Path) -> tuple[Found, ...]:
     """
     try:
         root = folder.resolve(strict=True)
-        takes_code = _needs_code(root)
-        paths = sorted(_walk(root, root, takes_code, MAX_FOLDERS))
-        names = _without_twins([path.relative_to(root).as_posix() for path in paths])
+        names = _taken(root)
         real = [(root / name).resolve(strict=True) for name in names]
         sizes = [path.stat().st_size for path in real]
     except OSError as error:
@@ -71,6 +70,52 @@ def scan(folder: Path) -> tuple[Found, ...]:
         Found(path, name, role_of(name), size)
         for path, name, size in zip(real, safe, sizes, strict=True)
     )
+
+
+def _taken(root: Path) -> list[str]:
+    """The names of the files below a folder that are of the model, sorted."""
+    paths = sorted(_walk(root, root, _needs_code(root), MAX_FOLDERS))
+    return _without_twins([path.relative_to(root).as_posix() for path in paths])
+
+
+def left_out(path: Path) -> tuple[str, ...]:
+    """What `collect` does not take, by name: of a folder all that is not hidden, with a `/` for a
+    folder that is too deep; of what is beside a lone file of safetensors, what engines need.
+
+    At most MAX_FILES names; none where the folder cannot be read.
+    """
+    try:
+        if path.is_dir():
+            root = path.resolve(strict=True)
+            taken = set(_taken(root))
+            names = (name for name in _all_names(root, "", MAX_FOLDERS) if name not in taken)
+            return tuple(sorted(islice(names, MAX_FILES)))
+        if path.name.lower().endswith(".safetensors"):
+            return tuple(name for name in sorted(_listed(path.parent)) if _is_company(name))
+    except (OSError, ModelError):
+        return ()
+    return ()
+
+
+def _all_names(folder: Path, prefix: str, depth: int) -> Iterator[str]:
+    """Every file below a folder that is not hidden, nor in a hidden folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = f"{prefix}{entry.name}"
+            if not entry.is_dir(follow_symlinks=False):
+                yield name
+            elif depth > 1:
+                yield from _all_names(Path(entry.path), f"{name}/", depth - 1)
+            else:
+                yield f"{name}/"
+
+
+def _is_company(name: str) -> bool:
+    """Whether a file beside weights says how they are used."""
+    is_seen = not name.startswith(".") and _is_wanted(name, takes_code=False)
+    return is_seen and role_of(name) in (Role.CONFIG, Role.TOKENIZER, Role.TEMPLATE)
 
 
 def found_file(path: Path) -> tuple[Found, ...]:

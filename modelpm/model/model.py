@@ -15,7 +15,15 @@ from modelpm.model.images import holds_model
 from modelpm.model.message import Message, parse_messages
 from modelpm.model.parameters import checked
 from modelpm.model.parts import Part, Unpacked, parts_of
-from modelpm.model.shards import INDEX, MAX_INDEX, WeightSet, chosen, listed, weight_sets
+from modelpm.model.shards import (
+    INDEX,
+    MAX_INDEX,
+    MAX_VALUES,
+    WeightSet,
+    chosen,
+    listed,
+    weight_sets,
+)
 from modelpm.oci.manifest import Manifest, load_json
 
 __all__ = ["Facts", "Message", "Model", "Part", "Role", "Unpacked"]
@@ -25,6 +33,8 @@ MAX_TEXT = 2**20
 MAX_TEXTS = 2**22
 """Bytes of all texts of one role."""
 
+_TEMPLATES = ("chat_template.json", "tokenizer_config.json")
+"""Where transformers keeps a template that has no file of its own, the nearest first."""
 _MAX_TOLD = 300
 
 
@@ -139,9 +149,29 @@ class Model:
 
     @property
     def chat_template(self) -> str | None:
-        """The chat template in Jinja, as Docker and ModelPack write it. Raises ContentError."""
+        """The chat template in Jinja, as Docker and ModelPack write it. Raises ContentError.
+
+        For weights that do not hold it, the one that transformers reads: of a file of its own, or
+        else of `tokenizer_config.json`. Raises ModelError for what is too large.
+        """
         texts = self._texts(part for part in self._with(Role.TEMPLATE) if _is_jinja(part))
-        return texts[-1] if texts else None
+        return texts[-1] if texts else self._template_of_transformers()
+
+    def _template_of_transformers(self) -> str | None:
+        """What a JSON file beside safetensors says under `chat_template`."""
+        weights = [part.name.lower() for part in self._with(Role.WEIGHTS)]
+        if not weights or not all(name.endswith(".safetensors") for name in weights):
+            return None
+        parts = {part.name.lower(): part for part in self.parts if not part.is_archive}
+        for name in _TEMPLATES:
+            if name in parts:
+                content = read(self.fetcher, parts[name].descriptor, MAX_TEXTS)
+                if content.count(b",") > MAX_VALUES:
+                    raise ModelError(f"{name} has more than {MAX_VALUES} values")
+                told = at(_json(content.decode("utf-8", "replace"), name), ("chat_template",))
+                if text := _chosen_template(told):
+                    return text
+        return None
 
     @property
     def system(self) -> str | None:
@@ -263,6 +293,17 @@ class Model:
 
 def _is_jinja(part: Part) -> bool:
     return part.descriptor.media_type.endswith("jinja") or part.name.endswith(".jinja")
+
+
+def _chosen_template(told: object) -> str | None:
+    """The template itself; of several, each with its name, the one that is called `default`."""
+    if isinstance(told, list):
+        told = next((at(each, ("template",)) for each in told if _is_default(each)), None)
+    return told if isinstance(told, str) and told else None
+
+
+def _is_default(template: object) -> bool:
+    return at(template, ("name",)) == "default"
 
 
 def _json(text: str, what: str) -> object:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from gguf_writer import tiny_llama
 from registry import Registry
+from tiny import safetensors
 
 from tests.cli.conftest import Cli
 from tests.cli.models import HOSTILE, NEVER
@@ -215,3 +216,79 @@ def test_what_cannot_be_pulled(
     assert result.code == code
     assert sentence in result.errors
     assert cli("list", "--json").json == []
+
+
+def test_what_is_not_in_the_model_is_told(cli: Cli, folder: Path) -> None:
+    (folder / "deep").mkdir()
+    for name in ("pytorch_model.bin", "deep/x.bin", ".hidden", "README.md"):
+        (folder / name).write_bytes(b"anything")
+    told = f"{folder}: left out deep/x.bin, pytorch_model.bin (taken are"
+    assert told in cli("create", "mine", str(folder)).errors
+    assert "left out" not in cli("create", "-q", "mine", str(folder)).errors
+    text = 'FROM tiny.gguf\nPARAMETER mirostat 2\nPARAMETER top_k 1\nPARAMETER stop ""\n'
+    result = cli("create", "mine", "-f", "-", stdin=text.encode())
+    assert "were left out: mirostat (line 2), stop (line 4)\n" in result.errors
+    assert result.code == 0
+
+
+def test_a_lone_file_of_safetensors_is_told_to_be_alone(cli: Cli, folder: Path) -> None:
+    files = (
+        "m-00001-of-00001.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "README.md",
+        ".x.json",
+    )
+    for name in files:
+        content = safetensors("a") if name.endswith("safetensors") else b"{}"
+        (folder / name).write_bytes(content)
+    result = cli("create", "mine", str(folder / files[0]))
+    assert "taken without what is beside it, config.json, tokenizer.json (give" in result.errors
+    assert [part["name"] for part in cli("show", "mine", "--json").json["parts"]] == [files[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "template"),
+    [
+        ("tokenizer_config.json", '{"chat_template": "{{ jinja }}"}', "{{ jinja }}"),
+        ("chat_template.json", '{"chat_template": "{{ jinja }}"}', "{{ jinja }}"),
+        ("chat_template.jinja", "{{ jinja }}", "{{ jinja }}"),
+        (
+            "tokenizer_config.json",
+            '{"chat_template": [{"name": "tool_use"}, {"name": "default", "template": "d"}]}',
+            "d",
+        ),
+        ("tokenizer_config.json", '{"chat_template": [{"name": "tool_use"}]}', ""),
+        ("tokenizer_config.json", '{"chat_template": 7}', ""),
+        ("tokenizer_config.json", "[]", ""),
+    ],
+)
+def test_the_template_of_a_folder_of_safetensors_is_found(
+    cli: Cli, folder: Path, name: str, content: str, template: str
+) -> None:
+    place = folder / "safe"
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(safetensors("a"))
+    (place / name).write_text(content)
+    assert cli("create", "mine", str(place)).code == 0
+    assert cli("show", "mine", "--template").output.rstrip("\n") == template
+    shown = cli("show", "mine", "--json").json
+    assert (shown["chat_template"] or "") == template
+    assert ("chat" in shown["capabilities"]) == bool(template)
+
+
+def test_a_template_of_its_own_file_goes_first(cli: Cli, folder: Path) -> None:
+    place = folder / "safe"
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(safetensors("a"))
+    (place / "tokenizer_config.json").write_text('{"chat_template": "old"}')
+    (place / "chat_template.json").write_text('{"chat_template": ""}')
+    cli("create", "mine", str(place))
+    assert cli("show", "mine", "--template").output.rstrip("\n") == "old"
+    (place / "chat_template.jinja").write_text("new")
+    cli("create", "mine", str(place))
+    assert cli("show", "mine", "--template").output.rstrip("\n") == "new"
+    (place / "chat_template.jinja").unlink()
+    (place / "tokenizer_config.json").write_text("[" + "0," * 2**18 + "0,0]")
+    cli("create", "mine", str(place))
+    assert "more than 262144 values" in cli("show", "mine").errors + cli("show", "mine").output

@@ -7,7 +7,7 @@ from gguf_writer import tiny_llama
 
 from modelpm.errors import ModelError
 from modelpm.model import folder
-from modelpm.model.folder import Found, found_file, indexes, role_of, scan, small
+from modelpm.model.folder import Found, found_file, indexes, left_out, role_of, scan, small
 from modelpm.model.roles import Role
 
 
@@ -96,3 +96,22 @@ def test_indexes_are_read(tmp_path: Path) -> None:
 def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"reading .*gone"):
         scan(tmp_path / "gone")
+
+
+def test_what_is_not_taken_is_known(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join("abcdefgh")[:-2]
+    (deep / "h").mkdir(parents=True)
+    for path in ("m.gguf", "x.bin", "a/y.bin", ".git", "consolidated.safetensors", "n.safetensors"):
+        (tmp_path / path).write_bytes(b"x")
+    (deep / "h" / "z.gguf").write_bytes(b"x")
+    assert left_out(tmp_path) == (
+        "a/b/c/d/e/f/g/h/",
+        "a/y.bin",
+        "consolidated.safetensors",
+        "x.bin",
+    )
+    assert left_out(tmp_path / "m.gguf") == ()
+    assert left_out(tmp_path / "gone") == ()
+    assert left_out(tmp_path / "gone" / "n.safetensors") == ()
+    (tmp_path / "config.json").write_bytes(b"{}")
+    assert left_out(tmp_path / "n.safetensors") == ("config.json",)

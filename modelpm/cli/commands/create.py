@@ -45,8 +45,9 @@ def command(
 
     A PATH is a GGUF file, one shard of a set, or a folder with safetensors or a GGUF; without it
     and without --file, the file Modelfile of this folder is read. Files are taken in by reflink or
-    hard link where that can be done, and never changed. The same input makes the same digest on
-    every machine: no time gets in but that of --created.
+    hard link where that can be done, and never changed. What of a folder is left out is told, but
+    for hidden files, which never get in. The same input makes the same digest on every machine: no
+    time gets in but that of --created.
 
     FROM in a Modelfile may also name a model; one that is not here is pulled first.
     """
@@ -58,7 +59,16 @@ def command(
         _bring(settings, base, folder, connections, limit_rate)
     with watching(settings, MAKE) as observe, open_client(settings, observe) as client:
         model = client.create(name, modelfile, folder, wish_of(wish))
+    if not settings.quiet:
+        _remark(modelfile, folder)
     tell(settings, model, "created")
+
+
+def _remark(modelfile: "Modelfile", folder: Path) -> None:
+    from modelpm.creating import remarks  # noqa: PLC0415 - lazy: start-up time
+
+    for text in remarks(modelfile, folder):
+        output.note(text)
 
 
 def _missing_base(
