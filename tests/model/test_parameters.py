@@ -7,7 +7,21 @@ import pytest
 from modelpm.errors import ModelError
 from modelpm.model.parameters import RULES, checked, known, parsed
 
-_NO_NUMBERS = ("inf", "-inf", "nan", "1_0", "", " ", "0x10", "\u0661", "1e", ".", "1 2", "ten", "--1")
+_NO_NUMBERS = (
+    "inf",
+    "-inf",
+    "nan",
+    "1_0",
+    "",
+    " ",
+    "0x10",
+    "\u0661",
+    "1e",
+    ".",
+    "1 2",
+    "ten",
+    "--1",
+)
 
 
 @pytest.mark.parametrize(
