@@ -13,7 +13,7 @@ import click
 
 from modelpm.errors import InvalidReferenceError, RegistryError
 from modelpm.oci.reference import Reference
-from modelpm.registry.hosts import Hosts, HostSettings, Mirror, Proxies
+from modelpm.registry.hosts import Hosts, HostSettings, Mirror, Named, Proxies
 
 if TYPE_CHECKING:
     from modelpm.cli.options import Settings
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def hosts_of(settings: "Settings") -> Hosts:
     """All that is known of hosts. Raises UsageError."""
-    default = HostSettings(ca_file=settings.ca_file)
+    shared = _named(settings)
+    default = HostSettings(ca_file=settings.ca_file, named=shared)
     plain = _hosts("--plain-http", settings.plain_http)
     insecure = _hosts("--insecure-login", settings.insecure_login)
     certificates = _pairs("--client-certificate", settings.client_certificate, "FILE")
@@ -30,11 +31,15 @@ def hosts_of(settings: "Settings") -> Hosts:
     own = {}
     for host in {*settings.hosts, *plain, *insecure, *certificates, *keys, *mirrors}:
         said = settings.hosts.get(host, default)
+        by_default = "ca_file" in settings.told or not said.ca_file
         own[host] = replace(
             said,
-            ca_file=default.ca_file
-            if "ca_file" in settings.told
-            else said.ca_file or default.ca_file,
+            ca_file=default.ca_file if by_default else said.ca_file,
+            named=Named(
+                (shared if by_default else said.named).ca_file,
+                (shared if host in certificates else said.named).client_certificate,
+                (shared if host in keys or host in certificates else said.named).client_key,
+            ),
             plain_http=True if host in plain else said.plain_http,
             insecure_login=host in insecure or said.insecure_login,
             client_certificate=certificates.get(host, said.client_certificate),
@@ -43,6 +48,14 @@ def hosts_of(settings: "Settings") -> Hosts:
             mirrors=mirrors.get(host, said.mirrors),
         )
     return Hosts(default, own, proxies())
+
+
+def _named(settings: "Settings") -> Named:
+    """What the settings are called that are no host's own: options, or keys of the file."""
+    fields = ("ca_file", "client_certificate", "client_key")
+    said = {name for name in fields if getattr(settings, name)} - settings.told
+    keys = {name: f"{settings.file}: {name.replace('_', '-')}" for name in said}
+    return replace(Named(), **keys) if settings.file else Named()
 
 
 def proxies() -> Proxies:

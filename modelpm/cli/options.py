@@ -18,7 +18,7 @@ from modelpm.cli.helping import Context
 if TYPE_CHECKING:
     from modelpm.registry.hosts import HostSettings
 
-_HOSTS = "modelpm.hosts"
+_HOSTS, _FILE = "modelpm.hosts", "modelpm.file"
 _STRONG = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
@@ -41,6 +41,8 @@ class Settings:
     keep_layers: bool = False
     hosts: "Mapping[str, HostSettings]" = field(default_factory=dict)
     """The tables `[host."..."]` of the settings file."""
+    file: str = ""
+    """The settings file that was read, if any."""
     told: frozenset[str] = frozenset()
     """The options that the command line or the environment gave a value."""
 
@@ -58,7 +60,7 @@ def _read_settings_file(context: click.Context, option: click.Parameter, value: 
     root = context.find_root()
     found = settings.load(path, root)
     root.default_map = found.defaults
-    root.meta[_HOSTS] = found.hosts
+    root.meta[_HOSTS], root.meta[_FILE] = found.hosts, str(path)
     if context.parent is not None:
         context.default_map = found.defaults[context.info_name or ""]
 
@@ -184,7 +186,8 @@ def settings_of(context: click.Context) -> Settings:
     options = [option.name for option in GLOBAL if option.expose_value and option.name]
     values = {name: _strongest(context, name) for name in options}
     told = frozenset(name for name in options if _is_told(context, name))
-    return Settings(**values, hosts=context.meta.get(_HOSTS, {}), told=told)
+    hosts, file = context.meta.get(_HOSTS, {}), context.meta.get(_FILE, "")
+    return Settings(**values, hosts=hosts, file=file, told=told)
 
 
 def _is_told(context: click.Context, name: str) -> bool:

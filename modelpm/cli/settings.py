@@ -5,10 +5,12 @@ default-registry = "ghcr.io/acme"       a global option, by its long name
 verbose = true
 [host."registry.acme.example:5000"]     what holds for one registry
 ca-file = "~/acme.pem"
+
+Relative paths of the global options and of hosts begin at the file's own folder.
 """
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import click
 
 from modelpm.cli.network import checked_mirrors, host_name
 from modelpm.errors import RegistryError
-from modelpm.registry.hosts import HostSettings
+from modelpm.registry.hosts import HostSettings, Named
 
 MAX_BYTES = 2**20
 
@@ -39,7 +41,7 @@ def load(path: Path, root: click.Context) -> Found:
     hosts = _hosts(path, document.pop("host", {}))
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     plain = {key: value for key, value in document.items() if key not in tables}
-    shared = _values(path, "", plain, program.params)
+    shared = _values(path, "", plain, program.params, program.params)
     names = program.list_commands(root)
     for name in tables:
         if name not in names:
@@ -47,7 +49,11 @@ def load(path: Path, root: click.Context) -> Found:
     result: dict[str, Any] = dict(shared)
     for name in names:
         command = program.get_command(root, name) if name in tables else None
-        own = _values(path, f"{name}.", tables[name], command.params) if command else {}
+        own = (
+            _values(path, f"{name}.", tables[name], command.params, program.params)
+            if command
+            else {}
+        )
         result[name] = shared | own
     return Found(result, hosts)
 
@@ -84,7 +90,10 @@ def _host(path: Path, where: str, table: Mapping[str, object]) -> HostSettings:
             raise click.UsageError(f"{path}: {where}: {key} {error}") from None
         except RegistryError as error:
             raise click.UsageError(f"{path}: {where}: {key} has a wrong URL: {error}") from None
-    return HostSettings(**values)
+    for field in _FILES & values.keys():
+        values[field] = _placed(path, values[field])
+    names = {field: f"{path}: {where}: {field.replace('_', '-')}" for field in _FILES}
+    return HostSettings(**values, named=Named(**names))
 
 
 def _flag(value: object) -> bool:
@@ -96,7 +105,7 @@ def _flag(value: object) -> bool:
 def _file(value: object) -> str:
     if not _is_string(value):
         raise click.UsageError("is a string, without NUL")
-    return str(_at_home(Path(str(value))))
+    return str(value)
 
 
 def _strings(value: object) -> list[str]:
@@ -115,6 +124,9 @@ def _origins(value: object) -> frozenset[str]:
 
     return frozenset(str(Origin.of(text)) for text in _strings(value))
 
+
+_FILES = frozenset({"ca_file", "client_certificate", "client_key"})
+"""The fields of HostSettings that name files."""
 
 _HOST_KEYS: Mapping[str, tuple[str, Callable[[object], object]]] = {
     "ca-file": ("ca_file", _file),
@@ -142,9 +154,13 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _values(
-    path: Path, where: str, table: Mapping[str, object], params: Iterable[click.Parameter]
+    path: Path,
+    where: str,
+    table: Mapping[str, object],
+    params: Iterable[click.Parameter],
+    shared: Collection[click.Parameter],
 ) -> dict[str, object]:
-    """A table's values by the names that click uses."""
+    """A table's values by the names that click uses; `shared` are the options of all commands."""
     options = {
         name.removeprefix("--"): option
         for option in params
@@ -160,9 +176,25 @@ def _values(
         flaw = _flaw(option, value)
         if flaw:
             raise click.UsageError(f"{path}: {where}{key} {flaw}")
-        is_path = isinstance(option.type, click.Path) and isinstance(value, str)
-        values[option.name] = str(_at_home(Path(str(value)))) if is_path else value
+        values[option.name] = _located(path, option, value, is_shared=option in shared)
     return values
+
+
+def _located(path: Path, option: click.Option, value: object, *, is_shared: bool) -> object:
+    """The value, with `~` and the beginning of relative paths in it put in."""
+    if isinstance(option.type, click.Path) and isinstance(value, str):
+        return _placed(path, value) if is_shared else str(_at_home(Path(value)))
+    if option.metavar == "HOST=FILE" and isinstance(value, list):
+        parts = [text.partition("=") for text in value]
+        return [
+            f"{host}={_placed(path, file)}" if file else host + sign for host, sign, file in parts
+        ]
+    return value
+
+
+def _placed(path: Path, text: str) -> str:
+    """A path that this settings file names."""
+    return str(path.absolute().parent / _at_home(Path(text)))
 
 
 def _at_home(path: Path) -> Path:

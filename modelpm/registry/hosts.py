@@ -13,6 +13,15 @@ _MIRROR = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """What the user calls the settings that name files: an option, or a file and a key in it."""
+
+    ca_file: str = "--ca-file"
+    client_certificate: str = "--client-certificate"
+    client_key: str = "--client-key"
+
+
+@dataclass(frozen=True, slots=True)
 class HostSettings:
     """What holds for one registry. Paths are of PEM files."""
 
@@ -31,6 +40,8 @@ class HostSettings:
     the consent to read from there without TLS, and without credentials."""
     trusted_realms: frozenset[str] = frozenset()
     """Origins of token services that may be sent this registry's credentials."""
+    named: Named = field(default=Named(), compare=False)
+    """By which names messages are to speak of the files."""
 
 
 @dataclass(frozen=True, slots=True)

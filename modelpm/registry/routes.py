@@ -17,7 +17,7 @@ import certifi
 import urllib3
 
 from modelpm.errors import RegistryError
-from modelpm.registry.hosts import Hosts, HostSettings, Proxies
+from modelpm.registry.hosts import Hosts, HostSettings, Named, Proxies
 from modelpm.registry.url import Origin, is_loopback
 
 _WITH_STORES = ("darwin", "win32")
@@ -44,19 +44,22 @@ class _Needs:
     with_system: bool
     certificate: str | None = None
     key: str | None = None
+    named: Named = field(default=Named(), compare=False)
 
     @classmethod
     def of(cls, settings: HostSettings) -> "_Needs":
         """What a host's own settings say."""
         told = settings.ca_file
-        return cls(told, told is None, settings.client_certificate, settings.client_key)
+        certificate, key = settings.client_certificate, settings.client_key
+        return cls(told, told is None, certificate, key, settings.named)
 
     def context(self) -> ssl.SSLContext:
         """Raises RegistryError for files that are no good."""
         context = system_context() if self.with_system else ssl.SSLContext(_CLIENT)
         if self.authorities is not None:
-            _trust(context, self.authorities)
-        _show(context, self.certificate, self.key)
+            _trust(context, self.authorities, self.named.ca_file)
+        if self.certificate is not None or self.key is not None:
+            _show(context, self.certificate, self.key, self.named)
         return context
 
 
@@ -69,7 +72,7 @@ class Routes:
     def __init__(self, registry: Origin, settings: HostSettings, hosts: Hosts) -> None:
         self._registry = registry.authority
         self._own = _Needs.of(settings)
-        self._others = _Needs(settings.ca_file, with_system=True)
+        self._others = _Needs(settings.ca_file, with_system=True, named=settings.named)
         self._hosts = hosts
         self._lock = threading.Lock()
         self._contexts: dict[_Needs, ssl.SSLContext] = {}
@@ -122,28 +125,29 @@ def _holds_files(folder: str | None) -> bool:
     return False
 
 
-def _trust(context: ssl.SSLContext, path: str) -> None:
+def _trust(context: ssl.SSLContext, path: str, name: str) -> None:
     try:
         context.load_verify_locations(path)
     except ssl.SSLError:
-        raise RegistryError(f"--ca-file {path}: not a PEM file of certificates") from None
+        raise RegistryError(f"{name} {path}: not a PEM file of certificates") from None
     except OSError as error:
-        raise RegistryError(f"--ca-file {path}: {error.strerror}") from None
+        raise RegistryError(f"{name} {path}: {error.strerror}") from None
     # A file with the server's own certificate, or with one between, says enough.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
-def _show(context: ssl.SSLContext, certificate: str | None, key: str | None) -> None:
-    if certificate is None and key is None:
-        return
+def _show(context: ssl.SSLContext, certificate: str | None, key: str | None, named: Named) -> None:
     if certificate is None:
-        raise RegistryError(f"--client-key {key} is of no use without --client-certificate FILE")
-    told = f"--client-certificate {certificate}" + (f", --client-key {key}" if key else "")
+        missing = f"{named.client_certificate} FILE"
+        raise RegistryError(f"{named.client_key} {key} is of no use without {missing}")
+    told = f"{named.client_certificate} {certificate}"
+    told += f", {named.client_key} {key}" if key else ""
     try:
         # Without a password OpenSSL would ask for one at the terminal.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError:
         why = "not a PEM certificate and its own key, unencrypted"
+        why += "" if key else f"; a key in another file is for {named.client_key} to name"
         raise RegistryError(f"{told}: {why}") from None
     except OSError as error:
         raise RegistryError(f"{told}: {error.strerror}") from None

@@ -67,21 +67,22 @@ json = true
 """
 
 
-def test_a_table_says_what_holds_for_one_host(told: Told) -> None:
+def test_a_table_says_what_holds_for_one_host(told: Told, tmp_path: Path) -> None:
     hosts = told("list", file=FILE)
-    assert hosts.default == HostSettings(ca_file="everywhere.pem")
+    everywhere = str(tmp_path / "everywhere.pem")
+    assert hosts.default == HostSettings(ca_file=everywhere)
     assert hosts.of(ACME) == HostSettings(
         plain_http=False,
         insecure_login=True,
-        ca_file="acme.pem",
+        ca_file=str(tmp_path / "acme.pem"),
         client_certificate="/me.pem",
-        client_key="~nobody-has-this-name/me.key",
+        client_key=str(tmp_path / "~nobody-has-this-name" / "me.key"),
         mirrors=("https://one.lan", "https://two.lan/v2/acme"),
         trusted_realms=frozenset({"https://auth.acme.example"}),
     )
     assert hosts.of("docker.io") == hosts.default
     assert hosts.of("b.lan:1") == HostSettings(
-        plain_http=True, ca_file="everywhere.pem", mirrors=("https://m.lan",)
+        plain_http=True, ca_file=everywhere, mirrors=("https://m.lan",)
     )
     assert hosts.of("other.example") == hosts.default
 
@@ -136,6 +137,59 @@ def test_a_table_may_come_with_a_file_that_is_named_after_the_command(
 def test_names_of_docker_hub_are_one(told: Told) -> None:
     hosts = told("list", file='[host."index.docker.io"]\nplain-http = true\n')
     assert hosts.of("docker.io").plain_http
+
+
+def test_paths_in_the_file_begin_at_its_folder(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, home = tmp_path / "here", tmp_path / "mine"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    lists = 'client-certificate = ["a.b=me.pem", "c.d=~/me=2.pem", "e.f="]\nclient-key = ["a.b=/k"]'
+    hosts = told("list", file=f'{lists}\n[list]\nca-file = "sub/../ca.pem"\n')
+    assert hosts.default.ca_file == str(tmp_path / "sub" / ".." / "ca.pem")
+    assert hosts.of("a.b").client_certificate == str(tmp_path / "me.pem")
+    assert hosts.of("a.b").client_key == "/k"
+    assert hosts.of("c.d").client_certificate == str(home / "me=2.pem")
+    assert hosts.of("e.f").client_certificate == ""
+    assert told("list", "--ca-file", "x.pem", file=FILE).default.ca_file == "x.pem"
+
+
+BAD_FILES = [
+    ('ca-file = "none.pem"', "{file}: ca-file {folder}/none.pem: No such file"),
+    ('[host."a.b"]\nca-file = "n.pem"', '{file}: host."a.b": ca-file {folder}/n.pem: No such'),
+    ('client-certificate = ["a.b=n.pem"]', "{file}: client-certificate {folder}/n.pem: No such"),
+    (
+        '[host."a.b"]\nclient-certificate = "told.toml"',
+        'unencrypted; a key in another file is for {file}: host."a.b": client-key to name',
+    ),
+    (
+        '[host."a.b"]\nclient-key = "n.key"',
+        'client-key {folder}/n.key is of no use without {file}: host."a.b": client-certificate FILE',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "why"), BAD_FILES)
+def test_what_is_wrong_with_a_file_names_who_named_it(
+    cli: Cli, tmp_path: Path, text: str, why: str
+) -> None:
+    path = tmp_path / "told.toml"
+    path.write_text(text)
+    result = cli("--config", str(path), "pull", "a.b/team/tiny")
+    assert result.code == 6
+    assert why.format(file=path, folder=tmp_path) in result.errors
+    assert " --c" not in result.errors
+    told = cli("--config", str(path), "pull", "a.b/team/tiny", "--ca-file", "a.pem").errors
+    assert "--ca-file a.pem: No such" in told
+
+
+def test_a_certificate_without_its_key_is_told_how_to_name_it(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "me.pem"
+    path.write_text("nothing")
+    errors = cli("pull", "a.b/team/tiny", "--client-certificate", f"a.b={path}").errors
+    assert "a key in another file is for --client-key to name" in errors
 
 
 WRONG_TABLES = [
