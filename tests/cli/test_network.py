@@ -166,7 +166,7 @@ BAD_FILES = [
     ),
     (
         '[host."a.b"]\nclient-key = "n.key"',
-        'client-key {folder}/n.key is of no use without {file}: host."a.b": client-certificate FILE',
+        'client-key {folder}/n.key is of no use without {file}: host."a.b": client-certificate ',
     ),
 ]
 
