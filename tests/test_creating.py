@@ -196,6 +196,19 @@ def test_relative_paths_begin_at_the_folder(client: Client, folder: Path) -> Non
     assert parts(make(client, inner, f"FROM {folder}/tiny.gguf")) == {"tiny.gguf": Role.WEIGHTS}
 
 
+def test_inherited_parameters_are_not_changed(client: Client) -> None:
+    told = b'{"temperature":500,"num_ctx":4096,"stop":["","a"],"new":1}'
+    kinds = {"model": tiny_llama(), "params": told}
+    layers = [described(f"application/vnd.ollama.image.{k}", c) for k, c in kinds.items()]
+    config = described("application/vnd.docker.container.image.v1+json", b"{}")
+    install(client, image(config, layers, [b"{}", *kinds.values()]), "base")
+    child = make(client, Path(), "FROM base\nPARAMETER top_k 1")
+    assert json.loads(content(child, "params.json")) == {**json.loads(told), "top_k": 1}
+    assert child.model.parameters["temperature"] == 100
+    same = make(client, Path(), "FROM base\nPARAMETER temperature 100", "same")
+    assert content(same, "params.json") == told
+
+
 def test_a_path_goes_before_a_name(client: Client, folder: Path) -> None:
     (folder / "tiny").write_bytes(tiny_llama())
     make(client, folder, "FROM other.gguf", "tiny")

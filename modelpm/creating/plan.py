@@ -180,9 +180,11 @@ class Plan:
     def _changed_parameters(self) -> dict[str, object]:
         """All parameters, where any is not as it is inherited; else none."""
         wanted = self._modelfile.parameters
-        there = dict(self.base.model.parameters) if self.base is not None else {}
+        if self.base is None:
+            return wanted
+        there = self.base.model.parameters
         same = all(name in there and _is_same(there[name], wanted[name]) for name in wanted)
-        return {} if same else {**there, **wanted}
+        return {} if same else {**self.base.model.parameters_as_told, **wanted}
 
     def _last(self, instruction: str) -> list[Command]:
         commands = [c for c in self._modelfile.commands if c.instruction == instruction]

@@ -190,13 +190,18 @@ class Model:
 
         Names that modelpm does not know are kept as they are. Raises ModelError, ContentError.
         """
+        return checked(self.parameters_as_told)
+
+    @property
+    def parameters_as_told(self) -> Mapping[str, object]:
+        """The parameters as they are written. Raises ModelError, ContentError."""
         merged: dict[str, object] = {}
         for text in self._texts(self._with(Role.PARAMETERS)):
             value = _json(text, "the model's parameters")
             if not isinstance(value, dict):
                 raise ModelError("the model's parameters are not a JSON object")
             merged.update(value)
-        return checked(merged)
+        return merged
 
     @property
     def messages(self) -> tuple[Message, ...]:
