@@ -269,6 +269,8 @@ def alien(prefix: bytes) -> str:
     """What a file that is no GGUF is, from its first bytes, in words."""
     if not prefix:
         return "it is empty"
+    if prefix.startswith(MAGIC):
+        return "it begins as GGUF does, and is too short for one: it is cut off"
     if prefix[8:10] == b'{"' and int.from_bytes(prefix[:8], "little") < 2**32:
         return "it is a safetensors file; convert it to GGUF"
     for magic, what in _ALIENS:

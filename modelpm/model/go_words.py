@@ -81,7 +81,8 @@ def _tokens(text: str, at: int, line: int) -> tuple[tuple[Token, ...], re.Match[
         word = _WORD.match(text, begin)
         if word is None:
             here = line + text.count("\n", start, begin)
-            fail(here, f"not understood: {text[begin : begin + 20]!r}")
+            rest = text[begin : begin + 20]
+            fail(here, f"not understood: {rest!r}" if rest else "an action has no }} at its end")
         found.append(Token(word.lastgroup or "", word[0], begin == at))
         at = word.end()
     return tuple(found), right

@@ -209,7 +209,11 @@ def _opened(line: str, number: int) -> tuple[str, str, str]:
     instruction = "" if match is None else match[1].upper()
     if match is None or instruction not in _PLAIN | _KEYED:
         names = ", ".join(sorted(_PLAIN | _KEYED))
-        raise _flaw(number, f"an instruction and a value were expected; they are {names}")
+        word = line.split(maxsplit=1)[0]
+        found = "" if word.upper() in _PLAIN | _KEYED else f", not {word[:40]!r}"
+        raise _flaw(
+            number, f"an instruction and a value were expected{found}; the instructions are {names}"
+        )
     if instruction in _PLAIN:
         return instruction, "", match[2]
     keyed = _KEY.fullmatch(match[2])

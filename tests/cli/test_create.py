@@ -292,3 +292,10 @@ def test_a_template_of_its_own_file_goes_first(cli: Cli, folder: Path) -> None:
     (place / "tokenizer_config.json").write_text("[" + "0," * 2**18 + "0,0]")
     cli("create", "mine", str(place))
     assert "more than 262144 values" in cli("show", "mine").errors + cli("show", "mine").output
+
+
+def test_weights_that_only_begin_as_gguf_are_cut_off(cli: Cli, folder: Path) -> None:
+    (folder / "short.gguf").write_bytes(b"GGUF")
+    result = cli("create", "short", "short.gguf")
+    assert result.code == 9
+    assert "it begins as GGUF does, and is too short for one" in result.errors

@@ -125,7 +125,7 @@ def test_the_language(template: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
-        ("a\n{{ .Name", "line 2: not understood: ''"),
+        ("a\n{{ .Name", "line 2: an action has no }} at its end"),
         ("{{ ~ }}", "line 1: not understood: '~ }}'"),
         ("{{ }}", "does not make sense at its end"),
         ("{{ .A .B }}", "does not make sense at its end"),

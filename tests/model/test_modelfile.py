@@ -85,7 +85,7 @@ def test_what_was_read_is_written_so_that_it_reads_the_same(name: str) -> None:
         ("SYSTEM x", "no FROM line"),
         ("FROM", "line 1: an instruction and a value"),
         ("FROM\n", "line 1: an instruction and a value"),
-        ("FROM a\n\nWHAT b", "line 3: an instruction and a value"),
+        ("FROM a\n\nWHAT b", "line 3: an instruction and a value were expected, not 'WHAT'; the"),
         ("FROM a\n-x y", "line 2: an instruction"),
         ('FROM a\nSYSTEM "x', "line 2: the value of SYSTEM has no closing quote"),
         ('FROM a\nSYSTEM """x"\ny""', "line 2: the value of SYSTEM has no closing quote"),
