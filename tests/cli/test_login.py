@@ -164,7 +164,8 @@ USAGE = [
     (("reg.io/team", *STDIN), "is no host"),
     (("reg io", *STDIN), "is no host"),
     ((f"https://alice:{SECRET}@reg.io", *STDIN), "'reg.io' is no host"),
-    (("http://reg.io", *STDIN), "is no host"),
+    (("http://reg.io", *STDIN), "(try: reg.io)"),
+    (("https://reg.io:1/v2/", *STDIN), "(try: reg.io:1)"),
     (("", *STDIN), "is no host"),
 ]
 

@@ -37,7 +37,18 @@ def host_of(_context: click.Context, _parameter: click.Parameter, value: str) ->
         return host_name(bare)
     except ValueError:
         shown = value.rpartition("@")[2]  # before it stands what may be a password
-        raise click.BadParameter(f"{shown!r} is no host, as ghcr.io or localhost:5000 is") from None
+        raise click.BadParameter(
+            f"{shown!r} is no host, as ghcr.io or localhost:5000 is{_meant(shown)}"
+        ) from None
+
+
+def _meant(url: str) -> str:
+    """The host in a URL, as a hint; nothing where there is none."""
+    host = url.rpartition("://")[2].partition("/")[0]
+    try:
+        return f" (try: {host_name(host)})"
+    except ValueError:
+        return ""
 
 
 def _origins(
