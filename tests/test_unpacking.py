@@ -185,7 +185,7 @@ def test_removing_and_pruning_leaves_nothing(client: Client) -> None:
     client.remove(list(WRITERS))
     client.prune(client.garbage())
     left = {path.name for path in client.home.rglob("*") if path.is_file()}
-    assert left == {"lock", "oci-layout", "modelpm.json", "index.json"}
+    assert left == {"lock", "reserve", "oci-layout", "modelpm.json", "index.json"}
 
 
 def test_a_moved_tag_takes_the_old_files_with_it(client: Client, loopback: Registry) -> None:

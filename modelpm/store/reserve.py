@@ -8,8 +8,8 @@ from pathlib import Path
 from modelpm.errors import StoreError
 from modelpm.store.files import Files
 
-LEAST = 2**16
-"""Bytes: enough for the folders' own growth too."""
+LEAST = 2**12
+"""Bytes: what any file takes of most disks."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 

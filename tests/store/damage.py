@@ -27,7 +27,7 @@ def flipped(path: Path) -> bytes:
 
 def as_link(path: Path) -> None:
     """The right bytes, but elsewhere."""
-    store = next(folder for folder in path.parents if (folder / "blobs").is_dir())
+    store = next((each for each in path.parents if (each / "blobs").is_dir()), path.parent)
     elsewhere = store.parent / f"elsewhere-{path.name[:8]}"
     shutil.copyfile(path, elsewhere)
     path.unlink()
