@@ -19,11 +19,6 @@ from modelpm.model.roles import Role
 from modelpm.runner import chat, ctransformers, engine
 from modelpm.runner.worker import Worker
 
-_UNUSED = {
-    Role.ADAPTER: "llama-cli -m WEIGHTS --lora",
-    Role.DRAFT: "llama-server -m WEIGHTS --model-draft",
-}
-"""What changes the answers or how they are made, and with what llama.cpp takes it."""
 _BYTE_TOKEN = b"<0x0A>"
 
 
@@ -71,7 +66,7 @@ class Session:
         system: str | None,
     ) -> chat.Conversation:
         parts = model.model
-        _refuse_companions(model)
+        _refuse_adapter(model)
         path = model.path
         if len(parts.shards) > 1:
             raise RunnerError(
@@ -133,16 +128,19 @@ class Session:
         self.close()
 
 
-def _refuse_companions(model: Installed) -> None:
-    """Raise RunnerError where files belong to the weights that no engine here uses."""
-    for role, option in _UNUSED.items():
-        for part in model.parts:
-            if part.role is role:
-                raise RunnerError(
-                    f"{model.short_name}: the engine does not use its {role} ({part.name}), and"
-                    f" would answer without it (modelpm export {model.short_name} DIR gives it to"
-                    f" one that does, as llama.cpp: {option} DIR/{part.name})"
-                )
+def _refuse_adapter(model: Installed) -> None:
+    """Raise RunnerError for a model that answers otherwise than its weights alone.
+
+    A draft is no reason: it makes answers come sooner, and they are the same without it.
+    """
+    name = model.short_name
+    for part in model.parts:
+        if part.role is Role.ADAPTER:
+            raise RunnerError(
+                f"{name}: the engine does not use its adapter ({part.name}), and would answer"
+                f" without it (modelpm export {name} DIR gives it to one that does, as llama.cpp:"
+                f" llama-cli -m WEIGHTS --lora DIR/{part.name})"
+            )
 
 
 def _template(go: str | None, jinja: str | None) -> tuple[str, tuple[str, ...]]:

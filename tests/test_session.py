@@ -67,7 +67,7 @@ def test_parameters_and_system_go_before_the_models_own(client: Client) -> None:
 def test_every_dialect_runs(name: str, client: Client, loopback: Registry) -> None:
     loopback.content.add(f"library/{name}", "latest", build.LAYOUTS[name]())
     roles = {part.role for part in client.pull(name).parts}
-    if roles & {Role.ADAPTER, Role.DRAFT}:
+    if Role.ADAPTER in roles:
         with pytest.raises(RunnerError, match="the engine does not use its adapter"):
             client.open(name)
         return
@@ -77,19 +77,32 @@ def test_every_dialect_runs(name: str, client: Client, loopback: Registry) -> No
         assert session.finished.answer_tokens > 0
 
 
-@pytest.mark.parametrize(("kind", "option"), [("adapter", "--lora"), ("draft", "--model-draft")])
-def test_what_the_engine_would_leave_out_is_not_run(
-    client: Client, loopback: Registry, kind: str, option: str
-) -> None:
+def with_companion(loopback: Registry, kind: str) -> None:
+    """Serve weights with a second file, as `more`."""
     kinds = {"model": tiny_llama(), kind: b"of any content"}
     layers = [described(f"application/vnd.ollama.image.{k}", c) for k, c in kinds.items()]
     config = described("application/vnd.docker.container.image.v1+json", b"{}")
     loopback.content.add("library/more", "latest", image(config, layers, [b"{}", *kinds.values()]))
+
+
+def test_an_adapter_that_the_engine_would_leave_out_is_told(
+    client: Client, loopback: Registry
+) -> None:
+    with_companion(loopback, "adapter")
     client.pull("more")
-    with pytest.raises(RunnerError, match=rf"does not use its {kind} .{kind}\.gguf") as caught:
+    with pytest.raises(RunnerError, match=r"does not use its adapter .adapter\.gguf") as caught:
         client.open("more")
     assert "modelpm export more:latest DIR" in str(caught.value)
-    assert f"{option} DIR/{kind}.gguf" in str(caught.value)
+    assert "--lora DIR/adapter.gguf" in str(caught.value)
+
+
+def test_a_draft_changes_no_answer_and_keeps_nobody_from_asking(
+    client: Client, loopback: Registry
+) -> None:
+    with_companion(loopback, "draft")
+    client.pull("more")
+    with client.open("more", parameters={"num_predict": 4, "seed": 1}) as session:
+        assert "".join(session.ask("hello"))
 
 
 def test_weights_in_several_files_are_not_run(client: Client, loopback: Registry) -> None:

@@ -260,7 +260,6 @@ class Doomed(Files):
         os.kill(os.getpid(), signal.SIGKILL)
         threading.Event().wait()  # the signal is on its way
 
-
     @property
     def was_harmless(self) -> bool:
         """Whether a verb may get through all the same: names are deleted on a full disk too."""
