@@ -472,11 +472,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _is_left(connection: socket.socket) -> bool:
-    """Whether the other side has hung up; with TLS nobody can look."""
+    """Whether the other side has hung up; with TLS nobody can look.
+
+    Nothing is read, not even to look at it: the thread that answers may take it just then.
+    """
     if isinstance(connection, ssl.SSLSocket):
         return False
+    looking = select.poll()
     try:
-        is_readable = bool(select.select([connection], [], [], 0)[0])
-        return is_readable and not connection.recv(1, socket.MSG_PEEK)
-    except (OSError, ValueError):  # a reset, or it is closed here
+        looking.register(connection, getattr(select, "POLLRDHUP", 0))  # it is Linux's
+        return bool(looking.poll(0))
+    except (OSError, ValueError):  # it is closed here
         return True

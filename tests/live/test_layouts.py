@@ -8,7 +8,8 @@ from docker_registry import DockerRegistry, put
 from gguf_writer import tiny_llama
 
 from modelpm.client import Client
-from modelpm.errors import ModelError, NotFoundError
+from modelpm.errors import ModelError, NotFoundError, RunnerError
+from modelpm.model.roles import Role
 from modelpm.oci.descriptor import Digest
 from modelpm.oci.manifest import Manifest
 from tests.live.conftest import Copy
@@ -62,6 +63,10 @@ def test_every_writer_is_pulled_shown_and_exported(
 def test_every_gguf_runs(name: str, docker_registry: DockerRegistry, client: Client) -> None:
     put(docker_registry.url, f"run/{name}", "v1", build.LAYOUTS[name]())
     model = client.pull(f"{docker_registry.host}/run/{name}:v1")
+    if any(part.role is Role.ADAPTER for part in model.parts):
+        with pytest.raises(RunnerError, match="does not use its adapter"):
+            client.open(model.name)
+        return
     with client.open(model.name, parameters={"num_predict": 4, "seed": 1}) as session:
         "".join(session.ask("hello"))
         assert session.finished is not None
